@@ -1,0 +1,150 @@
+"""mmdet's ResNet with Gaussian Mask convolutions in the stem and in chosen stages."""
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+
+import torch.nn as nn
+from mmdet.models.backbones import ResNet
+from mmdet.registry import MODELS
+from mmengine.logging import print_log
+
+from ..layers import GMConv2d
+from .swap import PLAIN_CONVS, spatial_convs, swap
+
+GM_STEMS = ('dynamic', 'static', None)
+
+
+@MODELS.register_module()
+class GMResNet(ResNet):
+    """ResNet whose convolutions larger than 1x1 are GMConv in the stem and in chosen stages.
+
+    The paper's "GMConv" network is the default: stem dynamic, stages static (arXiv 2302.04544,
+    section III); ``gm_stem='static'`` gives its "S-GMConv". Names and shapes are those of mmdet's
+    ``ResNet``, so ResNet checkpoints fit; only sigmas are new.
+
+    A frozen stage (``frozen_stages``) freezes its masks too, as mmdet freezes all that a stage holds.
+    Masks which are frozen at their start never learn anything: such a network warns when its weights
+    are initialised.
+
+    Args:
+        depth (int): 18, 34, 50, 101 or 152.
+        gm_stem ('dynamic' | 'static' | None): mask in the stem. Of the three convolutions of a
+            ``deep_stem`` the first becomes dynamic, the others static.
+        gm_stages (Sequence[bool]): for each stage whether its convolutions larger than 1x1 become
+            static GMConv; ``num_stages`` long. A stage has GMConv or DCN, not both.
+        gm_cfg (dict, optional): further arguments of every :class:`GMConv2d`: ``init_sigma``,
+            ``sigma_pattern``, ``reduction``.
+        **kwargs: of mmdet's ``ResNet``, ``dcn`` and ``stage_with_dcn`` included. ``conv_cfg`` has to
+            stay ``None``: this class places the convolutions.
+
+    Raises:
+        ValueError: an argument of ours is out of its range, or a stage is to have GMConv and DCN.
+    """
+
+    def __init__(self,
+                 depth: int,
+                 *,
+                 gm_stem: str | None = 'dynamic',
+                 gm_stages: Sequence[bool] = (True, True, True, True),
+                 gm_cfg: dict | None = None,
+                 num_stages: int = 4,
+                 conv_cfg: None = None,
+                 dcn: dict | None = None,
+                 stage_with_dcn: Sequence[bool] = (False, False, False, False),
+                 **kwargs) -> None:
+        if depth not in self.arch_settings:
+            raise ValueError(f'depth must be one of {list(self.arch_settings)}, got {depth!r}')
+        if gm_stem not in GM_STEMS:
+            raise ValueError(f'gm_stem must be one of {GM_STEMS}, got {gm_stem!r}')
+        if (isinstance(gm_stages, str) or not isinstance(gm_stages, Sequence)
+                or len(gm_stages) != num_stages
+                or any(not isinstance(stage, bool) for stage in gm_stages)):
+            raise ValueError(f'gm_stages must be num_stages = {num_stages} times True or False, '
+                             f'got {gm_stages!r}')
+        if conv_cfg is not None:
+            raise ValueError('conv_cfg must be None: GMResNet places the convolutions, see gm_stem '
+                             f'and gm_stages. Got {conv_cfg!r}')
+        gm_cfg = dict(gm_cfg or {})
+        if 'dynamic' in gm_cfg:
+            raise ValueError('gm_cfg must not hold "dynamic": gm_stem says what the stem is, and '
+                             'stages are static')
+        if dcn is not None:
+            if depth in (18, 34) and any(stage_with_dcn):
+                raise ValueError(f'dcn needs depth 50, 101 or 152: mmdet has none for depth {depth}')
+            both = [f'L{i + 1}' for i, (gm, deform) in enumerate(zip(gm_stages, stage_with_dcn))
+                    if gm and deform]
+            if both:
+                raise ValueError(
+                    f'a stage has GMConv or DCN, not both: {", ".join(both)} would have the two. '
+                    f'Set gm_stages={tuple(g and not d for g, d in zip(gm_stages, stage_with_dcn))} '
+                    f'to keep the DCN. Got gm_stages={tuple(gm_stages)}, '
+                    f'stage_with_dcn={tuple(stage_with_dcn)}')
+        # mmdet's blocks pop keys from the dict they are given: not from the user's config.
+        super().__init__(depth, num_stages=num_stages, dcn=copy.deepcopy(dcn),
+                         stage_with_dcn=stage_with_dcn, **kwargs)
+        self.gm_stem = gm_stem
+        self.gm_stages = tuple(gm_stages)
+        if gm_stem is not None:
+            stem = [name for name in spatial_convs(self) if not name.startswith('layer')]
+            swap(self, stem[:1], dynamic=gm_stem == 'dynamic', **gm_cfg)
+            swap(self, stem[1:], dynamic=False, **gm_cfg)
+        for layer, has_gm in zip(self.res_layers, self.gm_stages):
+            if has_gm:
+                stage = getattr(self, layer)
+                swap(stage, spatial_convs(stage), dynamic=False, **gm_cfg)
+        self._freeze_stages()  # again: the new sigmas in frozen stages
+        print_log(f'GMResNet-{depth}: {self.placement_summary()}', logger='current',
+                  level=logging.DEBUG)
+
+    def placement(self) -> dict[str, str]:
+        """What each convolution is: name -> ``'dynamic'``, ``'static'``, ``'plain'``, or, for other
+        kinds, the class's name (``'DeformConv2dPack'``). A 1x1 convolution is always plain."""
+        kinds: dict[str, str] = {}
+        for name, module in self.named_modules():
+            if name.rpartition('.')[0] in kinds:
+                continue  # the offset branch inside a deformable convolution
+            if isinstance(module, GMConv2d):
+                kinds[name] = ('dynamic' if module.dynamic else
+                               'static' if module.sigma is not None else 'plain')
+            elif type(module) in PLAIN_CONVS:
+                kinds[name] = 'plain'
+            elif hasattr(module, 'kernel_size') and hasattr(module, 'weight'):
+                kinds[name] = type(module).__name__
+        return kinds
+
+    def placement_summary(self) -> str:
+        """One line: how many convolutions of each kind the stem and each stage hold."""
+        counts: dict[str, dict[str, int]] = {}
+        for name, kind in self.placement().items():
+            part = name.split('.')[0].replace('layer', 'L') if name.startswith('layer') else 'stem'
+            part_counts = counts.setdefault(part, {})
+            part_counts[kind] = part_counts.get(kind, 0) + 1
+        return '; '.join(f'{part} ' + ', '.join(f'{n} {kind}' for kind, n in kinds.items())
+                         for part, kinds in counts.items())
+
+    def frozen_untrained_masks(self) -> list[str]:
+        """Names of the GM layers in frozen stages whose masks still have their initial values."""
+        return [name for name, module in self.named_modules()
+                if isinstance(module, GMConv2d) and module.mask_is_initial()
+                and not any(p.requires_grad for p in module.mask_parameters())]
+
+    def init_weights(self) -> None:
+        """As mmdet's ResNet, then warn of masks that are frozen before they learned anything."""
+        super().init_weights()
+        names = self.frozen_untrained_masks()
+        if names:
+            print_log(
+                f'frozen_stages={self.frozen_stages} freezes masks that were never trained: '
+                f'{", ".join(names)}. These layers stay as good as plain convolutions. Start from a '
+                'checkpoint with trained masks, or set frozen_stages=-1.',
+                logger='current', level=logging.WARNING)
+
+    def train(self, mode: bool = True) -> GMResNet:
+        """As mmdet's ResNet, which returns nothing; this returns ``self``, as ``nn.Module`` does."""
+        super().train(mode)
+        return self
+
+    def __repr__(self) -> str:
+        return f'{super().__repr__()}\n# GMConv: {self.placement_summary()}'

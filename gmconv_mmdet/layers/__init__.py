@@ -1,0 +1,5 @@
+from .gaussian_mask import gaussian_mask
+from .gmconv import GMConv2d
+from .sigma_predictor import SIGMA_PATTERNS, SigmaPredictor
+
+__all__ = ['GMConv2d', 'SIGMA_PATTERNS', 'SigmaPredictor', 'gaussian_mask']

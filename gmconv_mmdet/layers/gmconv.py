@@ -1,0 +1,135 @@
+"""Gaussian Mask convolution (GMConv, arXiv 2302.04544): a convolution whose kernel is multiplied by
+a learned Gaussian mask, static (one sigma a layer) or dynamic (sigmas predicted per sample).
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from .gaussian_mask import gaussian_mask
+from .sigma_predictor import SigmaPredictor, check_sigma_options
+
+
+@MODELS.register_module('GMConv')
+class GMConv2d(nn.Conv2d):
+    r"""``nn.Conv2d`` with the weight :math:`W' = W \otimes M` (Eq. 2), :math:`M` a Gaussian mask.
+
+    * static: :math:`M` is the circular mask of one learnable ``sigma``, shape ``(1,)``. After training
+      :meth:`switch_to_deploy` multiplies it into the weight and a plain convolution is left.
+    * dynamic: a :class:`SigmaPredictor` gives each sample a mask of its own, from the layer's input.
+
+    ``weight`` and ``bias`` are those of ``nn.Conv2d``, under the same names. A 1x1 kernel's mask is 1:
+    such a layer has no sigma and is a plain convolution.
+
+    Usable wherever a config takes a ``conv_cfg``: ``conv_cfg=dict(type='GMConv', dynamic=True)``. It
+    derives from ``nn.Conv2d`` directly because MMEngine's initialisers look no further than a layer's
+    class and its direct bases.
+
+    Args:
+        *args, **kwargs: all of ``nn.Conv2d``'s arguments.
+        dynamic (bool): predict sigmas per sample instead of learning one for the layer.
+        init_sigma (float): sigma at the start, in kernel cells; positive and finite.
+        sigma_pattern (str): dynamic only, see :class:`SigmaPredictor`.
+        reduction (float): dynamic only, see :class:`SigmaPredictor`.
+
+    Raises:
+        ValueError: a value of ours outside its range. ``nn.Conv2d`` checks its own arguments.
+    """
+
+    def __init__(self,
+                 *args,
+                 dynamic: bool = False,
+                 init_sigma: float = 5.0,
+                 sigma_pattern: str = 'sigma_ratio',
+                 reduction: float = 4 / 3,
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(dynamic, bool):
+            raise ValueError(f'dynamic must be True or False, got {dynamic!r}')
+        check_sigma_options(init_sigma, sigma_pattern, reduction)
+        options = dict(device=self.weight.device, dtype=self.weight.dtype)
+        self.register_parameter('sigma', None)
+        self.sigma_predictor = None
+        self.init_sigma = float(init_sigma)
+        if self.kernel_size == (1, 1):
+            return
+        if dynamic:
+            self.sigma_predictor = SigmaPredictor(self.in_channels, init_sigma, sigma_pattern,
+                                                  reduction, **options)
+        else:
+            self.sigma = nn.Parameter(torch.full((1, ), self.init_sigma, **options))
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether each sample gets a mask of its own."""
+        return self.sigma_predictor is not None
+
+    def mask_parameters(self) -> list[nn.Parameter]:
+        """What the mask learns: sigma, or the predictor's parameters, or nothing."""
+        return [self.sigma] if self.sigma is not None else (
+            list(self.sigma_predictor.parameters()) if self.dynamic else [])
+
+    def mask_is_initial(self) -> bool:
+        """Whether the mask has learned nothing yet: it is, for every input, that of ``init_sigma``.
+        False for a layer without a mask."""
+        if self.dynamic:
+            return self.sigma_predictor.is_initial()
+        return self.sigma is not None and bool((self.sigma == self.init_sigma).all())
+
+    def mask(self, x: Tensor | None = None) -> Tensor:
+        """The mask on the kernel.
+
+        Args:
+            x (Tensor, optional): the layer's input ``(N, C, H, W)``; a dynamic layer needs it.
+
+        Returns:
+            Tensor: ``(K_h, K_w)`` for a static layer, in the weight's dtype (all ones without a
+            sigma: a 1x1 kernel, or after :meth:`switch_to_deploy`); ``(N, K_h, K_w)`` for a dynamic
+            one, fp32 or fp64.
+
+        Raises:
+            ValueError: a dynamic layer without input.
+        """
+        if self.dynamic:
+            if x is None:
+                raise ValueError('the mask of a dynamic GMConv depends on its input: call mask(x)')
+            return gaussian_mask(self.kernel_size, self.sigma_predictor(x))
+        if self.sigma is None:
+            return self.weight.new_ones(self.kernel_size)
+        return gaussian_mask(self.kernel_size, self.sigma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``(N, C_in, H, W)`` or ``(C_in, H, W)`` as ``nn.Conv2d`` does."""
+        if self.dynamic:
+            return self._forward_dynamic(x)
+        if self.sigma is None:
+            return self._conv_forward(x, self.weight, self.bias)
+        return self._conv_forward(x, self.weight * self.mask(), self.bias)
+
+    def _forward_dynamic(self, x: Tensor) -> Tensor:
+        if x.dim() == 3:
+            return self._forward_dynamic(x.unsqueeze(0)).squeeze(0)
+        masks = self.mask(x).to(self.weight.dtype)  # (N, K_h, K_w)
+        if len(masks) == 0:
+            # An empty sum keeps the predictor in the graph, as DDP demands of every parameter.
+            return self._conv_forward(x, self.weight * masks.sum(0), self.bias)
+        outputs = [self._conv_forward(sample, self.weight * mask, self.bias)
+                   for sample, mask in zip(x.split(1), masks)]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    @torch.no_grad()
+    def switch_to_deploy(self) -> None:
+        """Multiply a static mask into the weight, in place, and drop sigma: a plain convolution.
+
+        Exact, and safe to repeat. A dynamic layer is left as it is: its mask depends on the input.
+        (The name is the one that timm's ``reparameterize_model`` looks for.)
+        """
+        if self.sigma is not None:
+            self.weight.mul_(self.mask())
+            self.sigma = None
+
+    def extra_repr(self) -> str:
+        kind = 'dynamic' if self.dynamic else 'static' if self.sigma is not None else 'plain'
+        return f'{super().extra_repr()}, mask={kind}'

@@ -1,0 +1,120 @@
+"""The dynamic sigma module of GMConv (arXiv 2302.04544, Eq. 7, Fig. 5 and Table IV)."""
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+# What the module predicts (Table IV) -> how many numbers that is.
+SIGMA_PATTERNS = {'sigma': 1, 'sigma_pair': 2, 'sigma_ratio': 2}
+
+
+def check_sigma_options(init_sigma: float, sigma_pattern: str, reduction: float) -> None:
+    """Raise a ``ValueError`` that names the rule and the value for an option outside its range."""
+    for name, value in (('init_sigma', init_sigma), ('reduction', reduction)):
+        if not isinstance(value, Real) or not 0 < value < math.inf:
+            raise ValueError(f'{name} must be a positive finite number, got {value!r}')
+    if sigma_pattern not in SIGMA_PATTERNS:
+        raise ValueError(f'sigma_pattern must be one of {list(SIGMA_PATTERNS)}, '
+                         f'got {sigma_pattern!r}')
+
+
+class SigmaPredictor(nn.Module):
+    r"""Predicts the sigmas of one mask per sample from globally pooled features.
+
+    .. math:: F_\sigma(z) = W_1 \cdot \mathrm{ReLU}(W_0 \cdot z) + B_1, \qquad
+              z = \mathrm{concat}(\text{global max pool}, \text{global average pool})
+
+    Differences from the paper, which gives no initial values: here ``W_1 = 0`` and
+    ``B_1 = (init_sigma, 1)`` for ``'sigma_ratio'`` (else ``init_sigma`` throughout), so that training
+    starts from the static mask of ``init_sigma``; and the rows of ``W_0`` start as opposite pairs
+    ``w, -w``, so that for every input half of the hidden units are active. (With independent rows one
+    stem in sixteen would start with all four of its hidden units dead and never become dynamic.)
+
+    The arithmetic runs in fp32 (fp64 for fp64 input) under autocast too: a sigma of 5 has a
+    resolution of 0.03 in bf16. The parameters are this module's own rather than those of an
+    ``nn.Linear``: MMEngine's initialisers act on layers by class, and one that names ``Linear`` would
+    reset ``B_1`` to 0, which is a mask that passes the centre only.
+
+    Args:
+        in_channels (int): ``C``, channels of the feature map.
+        init_sigma (float): sigma at the start, in kernel cells.
+        sigma_pattern (str): ``'sigma'`` predicts one value, ``s1 = s2``; ``'sigma_pair'`` predicts
+            ``(s1, s2)``; ``'sigma_ratio'`` predicts ``(s1, r)`` with ``s2 = s1 * r``.
+        reduction (float): ``r`` of Eq. 7; there are ``floor(2C / r)`` hidden units.
+
+    Raises:
+        ValueError: an option outside its range, or a reduction that leaves no hidden unit.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 init_sigma: float = 5.0,
+                 sigma_pattern: str = 'sigma_ratio',
+                 reduction: float = 4 / 3,
+                 device: torch.device | str | None = None,
+                 dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        check_sigma_options(init_sigma, sigma_pattern, reduction)
+        # 1e-9: 2C / (4/3) must not fall below a whole number by rounding.
+        hidden = math.floor(2 * in_channels / reduction + 1e-9)
+        if hidden < 1:
+            raise ValueError(f'reduction must not exceed 2 * in_channels = {2 * in_channels}, or no '
+                             f'hidden unit is left, got {reduction!r}')
+        self.in_channels = in_channels
+        self.init_sigma = float(init_sigma)
+        self.sigma_pattern = sigma_pattern
+        outputs = SIGMA_PATTERNS[sigma_pattern]
+        options = dict(device=device, dtype=dtype)
+        self.w0 = nn.Parameter(torch.empty(hidden, 2 * in_channels, **options))
+        self.w1 = nn.Parameter(torch.empty(outputs, hidden, **options))
+        self.b1 = nn.Parameter(torch.empty(outputs, **options))
+        self.reset_parameters()
+
+    def _initial_b1(self) -> list[float]:
+        outputs = SIGMA_PATTERNS[self.sigma_pattern]
+        return [self.init_sigma, 1.0] if self.sigma_pattern == 'sigma_ratio' else (
+            [self.init_sigma] * outputs)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Back to the start: predictions of ``init_sigma`` for every input."""
+        nn.init.kaiming_uniform_(self.w0, a=math.sqrt(5))
+        pairs = self.w0.shape[0] // 2
+        self.w0[pairs:2 * pairs] = -self.w0[:pairs]
+        nn.init.zeros_(self.w1)
+        self.b1.copy_(self.b1.new_tensor(self._initial_b1()))
+
+    def is_initial(self) -> bool:
+        """Whether the prediction is still ``init_sigma`` for every input."""
+        return not self.w1.any() and torch.equal(self.b1, self.b1.new_tensor(self._initial_b1()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sigmas of each sample.
+
+        Args:
+            x (Tensor): features ``(N, C, H, W)``.
+
+        Returns:
+            Tensor: ``(N, 1)`` for pattern ``'sigma'``, else ``(N, 2)`` with ``(s1, s2)``; fp32, or
+            fp64 for fp64 parameters.
+        """
+        dtype = torch.promote_types(self.w0.dtype, torch.float32)
+        # In the features' own dtype first: the maximum is exact there, and the mean accumulates in
+        # fp32. Both are (N, C).
+        z = torch.cat([x.amax(dim=(2, 3)).to(dtype), x.mean(dim=(2, 3), dtype=dtype)], dim=1)
+        with torch.autocast(x.device.type, enabled=False):
+            hidden = F.relu(F.linear(z, self.w0.to(dtype)))
+            predicted = F.linear(hidden, self.w1.to(dtype), self.b1.to(dtype))
+        if self.sigma_pattern == 'sigma_ratio':
+            sigma, ratio = predicted.unbind(dim=1)
+            return torch.stack([sigma, sigma * ratio], dim=1)
+        return predicted
+
+    def extra_repr(self) -> str:
+        return (f'in_channels={self.in_channels}, hidden={self.w0.shape[0]}, '
+                f'sigma_pattern={self.sigma_pattern!r}, init_sigma={self.init_sigma:g}')
