@@ -1,0 +1,264 @@
+"""What an environment needs to run this project, checked part by part.
+
+This module imports the standard library only, so that it can be loaded by its path
+(`tools/doctor.py` does) where torch or mmcv is missing or broken.
+"""
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Callable, NamedTuple
+
+OK, WARN, FAIL = 'ok', 'warn', 'fail'
+
+
+class Check(NamedTuple):
+    """One row of the report; `fix` is empty where nothing needs doing."""
+    name: str
+    status: str  # OK, WARN or FAIL
+    found: str
+    expected: str
+    fix: str = ''
+
+
+MMCV_FIX = ('pip uninstall -y mmcv mmcv-lite; pip install "setuptools<82" wheel ninja; '
+            'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir --no-binary mmcv '
+            '"mmcv{range}"')
+DEFAULT_MMCV = '==2.1.0'
+
+# Run in a process of their own: ops compiled against another torch can end the interpreter.
+# A keypoint at (1, 1) of a 3x3 image of ones, all offsets 0: the 3x3 kernel of ones sums to 9.
+OPS_SNIPPET = """
+import torch
+from mmcv.ops import deform_conv2d, nms
+boxes = torch.tensor([[0., 0, 9, 9], [0, 0, 9, 8], [20, 20, 30, 30]], device='{device}')
+kept = nms(boxes, torch.tensor([.9, .8, .7], device='{device}'), 0.5)[1].tolist()
+one = torch.ones(1, 1, 3, 3, device='{device}')
+total = deform_conv2d(one, torch.zeros(1, 18, 1, 1, device='{device}'), one).item()
+assert kept == [0, 2] and total == 9, f'wrong results: nms {{kept}}, deform_conv2d {{total}}'
+"""
+
+
+def import_quietly(name: str) -> ModuleType:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return importlib.import_module(name)
+
+
+def installed_version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return 'unknown version'
+
+
+def reason(error: BaseException) -> str:
+    """An exception on one line."""
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Leading numbers of a version: '2.0.0rc4' and '2.0.0+cpu' are both (2, 0, 0)."""
+    return tuple(int(n) for n in re.match(r'\d+(\.\d+)*', version)[0].split('.'))
+
+
+def module_check(name: str, module: str, fix: str, minimum: str = '', below: str = '',
+                 probe: Callable[[ModuleType], object] | None = None, missing: str = FAIL,
+                 distribution: str = '') -> Check:
+    """Import a module, compare its version with `minimum <= version < below` and run `probe` on it.
+
+    Args:
+        distribution: the name under which pip knows a module that has no `__version__`.
+        missing: status where the module is not installed at all (a broken one always fails).
+    """
+    bounds = [f'>={minimum}' if minimum else '', f'<{below}' if below else '']
+    expected = ', '.join(filter(None, bounds)) or 'imports'
+    try:
+        loaded = import_quietly(module)
+        version = getattr(loaded, '__version__', '') or installed_version(distribution)
+        if probe is not None:
+            probe(loaded)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            return Check(name, missing, 'not installed', expected, fix)
+        return Check(name, FAIL, reason(error), expected, fix)
+    # Whatever a broken package raises while it is imported, AssertionError of version checks too.
+    except Exception as error:
+        return Check(name, FAIL, reason(error), expected, fix)
+    too_old = minimum and release(version) < release(minimum)
+    if too_old or (below and release(version) >= release(below)):
+        return Check(name, FAIL, version, expected, fix)
+    return Check(name, OK, version, expected)
+
+
+def python_check() -> Check:
+    found = '%d.%d.%d' % sys.version_info[:3]
+    expected = '3.10 to 3.12'
+    fix = 'make an environment with Python 3.10, 3.11 or 3.12'
+    if sys.version_info < (3, 10):
+        return Check('Python', FAIL, found, expected, fix)
+    if sys.version_info >= (3, 13):
+        return Check('Python', WARN, found, expected, f'untried version; if it fails, {fix}')
+    return Check('Python', OK, found, expected)
+
+
+def asserted_range(dependency: str) -> tuple[str, str]:
+    """Lowest and first refused version of `dependency` ('mmcv' or 'mmengine') in mmdet's own assert.
+
+    Read from mmdet's source, since importing mmdet fails exactly where the range is not met.
+    ('', '') where mmdet is not installed or has no such lines.
+    """
+    spec = importlib.util.find_spec('mmdet')
+    if spec is None or spec.origin is None:
+        return '', ''
+    source = Path(spec.origin).read_text(encoding='utf-8')
+    bounds = [re.search(rf"^{dependency}_{end}_version = '([^']+)'", source, re.MULTILINE)
+              for end in ('minimum', 'maximum')]
+    return tuple(bound[1] if bound else '' for bound in bounds)
+
+
+def requirement(bounds: tuple[str, str], default: str) -> str:
+    """`bounds` in pip's notation, or `default` where they are unknown."""
+    minimum, below = bounds
+    return f'>={minimum},<{below}' if minimum and below else default
+
+
+def ops_run(device: str) -> str:
+    """Run mmcv's compiled `nms` and `deform_conv2d` on a device; '' or what went wrong."""
+    child = subprocess.run([sys.executable, '-c', OPS_SNIPPET.format(device=device)],
+                           capture_output=True, text=True, errors='replace')
+    if child.returncode == 0:
+        return ''
+    if child.returncode < 0:
+        return f'the interpreter died of signal {-child.returncode}'
+    return ' '.join((child.stderr.strip().splitlines() or ['no message'])[-1].split())
+
+
+def ops_check() -> Check:
+    fault = ops_run('cpu')
+    fix = MMCV_FIX.format(range=requirement(asserted_range('mmcv'), DEFAULT_MMCV))
+    return Check('mmcv ops', FAIL if fault else OK, fault or 'nms, deform_conv2d run on CPU',
+                 'compiled for this torch', fix if fault else '')
+
+
+def cuda_check() -> Check:
+    """Fails only where torch has a GPU and mmcv has no ops for it: mmdet would then break midway."""
+    name, expected = 'CUDA', 'torch and mmcv agree'
+    try:
+        torch = import_quietly('torch')
+        usable = torch.cuda.is_available()
+    except Exception as error:
+        return Check(name, WARN, reason(error), expected, 'see torch above')
+    if not usable:
+        return Check(name, OK, 'no usable GPU: runs on the CPU', expected)
+    gpu = torch.cuda.get_device_name(0)
+    fault = ops_run('cuda')
+    if not fault:
+        return Check(name, OK, f'{gpu}, mmcv ops run on it', expected)
+    fix = MMCV_FIX.format(range=requirement(asserted_range('mmcv'), DEFAULT_MMCV))
+    return Check(name, FAIL, f'{gpu}, but mmcv ops fail on it: {fault}', expected,
+                 f'with the CUDA {torch.version.cuda} toolkit installed: '
+                 + fix.replace('MMCV_WITH_OPS=1', 'MMCV_WITH_OPS=1 FORCE_CUDA=1')
+                 + '; or run on the CPU: export CUDA_VISIBLE_DEVICES=')
+
+
+def _torchvision_nms(torchvision: ModuleType) -> None:
+    torch = import_quietly('torch')
+    import_quietly('torchvision.ops').nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+
+
+def _coco_mask(pycocotools: ModuleType) -> None:
+    numpy = import_quietly('numpy')
+    import_quietly('pycocotools.mask').encode(numpy.zeros((2, 2), numpy.uint8, order='F'))
+
+
+def environment_checks() -> list[Check]:
+    """Everything this project builds on, and nothing of its own."""
+    mmcv_range, mmengine_range = asserted_range('mmcv'), asserted_range('mmengine')
+    torch_fix = 'install torch as https://pytorch.org/get-started says'
+    return [
+        python_check(),
+        module_check('torch', 'torch', torch_fix, minimum='2.0'),
+        module_check('torchvision', 'torchvision', 'pip install --force-reinstall --no-deps the '
+                     'torchvision made for your torch (https://pytorch.org/get-started)',
+                     probe=_torchvision_nms),
+        module_check('numpy', 'numpy', 'pip install numpy'),
+        module_check('opencv', 'cv2', 'pip uninstall -y opencv-python; '
+                     'pip install opencv-python-headless'),
+        module_check('pycocotools', 'pycocotools', 'pip install --force-reinstall --no-deps '
+                     'pycocotools', probe=_coco_mask, distribution='pycocotools'),
+        module_check('pkg_resources', 'pkg_resources', 'pip install "setuptools<82"',
+                     distribution='setuptools'),
+        module_check('mmengine', 'mmengine',
+                     f'pip install "mmengine{requirement(mmengine_range, "==0.10.7")}"',
+                     *mmengine_range),
+        module_check('mmcv', 'mmcv',
+                     MMCV_FIX.format(range=requirement(mmcv_range, DEFAULT_MMCV)), *mmcv_range),
+        ops_check(),
+        module_check('mmdet', 'mmdet', 'pip install mmdet==3.3.0; if it refuses the mmcv or '
+                     'mmengine above, mend that first', minimum='3.0', below='4.0'),
+        module_check('mmpretrain', 'mmpretrain', 'pip install mmpretrain (only needed for '
+                     'classification configs)', minimum='1.0', missing=WARN),
+        cuda_check(),
+    ]
+
+
+def project_fix() -> str:
+    root = Path(__file__).resolve().parents[1]
+    folder = root if (root / 'setup.py').exists() else 'the project\'s folder'
+    return f'mend what is broken above; then: pip install --no-deps "{folder}"'
+
+
+def registration_check(name: str, registry_module: str) -> Check:
+    """Whether importing gmconv_mmdet puts `name` into the MODELS registry of `registry_module`."""
+    expected = f'registered in {registry_module}.MODELS'
+    fix = project_fix()
+    try:
+        import_quietly('gmconv_mmdet')
+        found = import_quietly(registry_module).MODELS.get(name)
+    except Exception as error:
+        return Check(name, FAIL, reason(error), expected, fix)
+    if found is None:
+        return Check(name, FAIL, 'not registered', expected, fix)
+    return Check(name, OK, f'{found.__module__}.{found.__qualname__}', expected)
+
+
+def project_checks() -> list[Check]:
+    """Whether this project imports and its names are where configs look for them."""
+    return [
+        module_check('gmconv_mmdet', 'gmconv_mmdet', project_fix()),
+        registration_check('GMConv', 'mmengine.registry'),
+        registration_check('GMResNet', 'mmdet.registry'),
+    ]
+
+
+def as_table(checks: list[Check]) -> str:
+    """Rows of name, status, found and expected, then the fix of each row that has one."""
+    rows = [('', 'status', 'found', 'expected')]
+    rows += [(c.name, c.status, shortened(c.found), c.expected) for c in checks]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = ['  '.join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip()
+             for row in rows]
+    for check in checks:
+        if check.fix:
+            lines += ['', f'{check.name} ({check.status}): {check.found}', f'  fix: {check.fix}']
+    return '\n'.join(lines)
+
+
+def shortened(text: str, width: int = 48) -> str:
+    return text if len(text) <= width else text[:width - 3] + '...'
+
+
+def as_json(checks: list[Check]) -> str:
+    return json.dumps([check._asdict() for check in checks], indent=2)
+
+
+def any_fault(checks: list[Check]) -> bool:
+    return any(check.status == FAIL for check in checks)
