@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Set the environment up if need be, then run the tests, fast and slow.
+#
+#   bash tools/run_tests.sh [pytest's arguments]
+#
+#   bash tools/run_tests.sh -m "not slow"        the fast part only
+#   bash tools/run_tests.sh tests/layers -k mask
+#
+# Paths in arguments count from the project's folder. The last line is pytest's summary.
+set -euo pipefail
+
+unset CDPATH
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PYTHON="$(bash tools/setup_env.sh --print-python)"
+MPLBACKEND=Agg exec "$PYTHON" -m pytest "$@"
