@@ -18,9 +18,17 @@ PLAIN_CONVS = (nn.Conv2d, MmcvConv2d)
 
 def spatial_convs(module: nn.Module) -> list[str]:
     """Names of the plain convolutions in ``module`` whose kernel is larger than 1x1, in the order in
-    which they are registered (in the usual networks: the order in which they run)."""
-    return [name for name, child in module.named_modules()
-            if type(child) in PLAIN_CONVS and child.kernel_size != (1, 1)]
+    which they are registered (in the usual networks: the order in which they run). Those inside
+    another kind of convolution, as a deformable one's offset branch, belong to it and are left out.
+    """
+    names = []
+    for name, child in module.named_children():
+        if type(child) in PLAIN_CONVS:
+            if child.kernel_size != (1, 1):
+                names.append(name)
+        elif not hasattr(child, 'kernel_size'):
+            names += [f'{name}.{inner}' for inner in spatial_convs(child)]
+    return names
 
 
 def gmconv_from(conv: nn.Conv2d, dynamic: bool, **gm_cfg) -> GMConv2d:

@@ -7,7 +7,7 @@ from torch import Tensor
 # |sigma| is clamped to this range before it is squared. Neither bound changes a value that fp64 can
 # hold: below the lower one every entry but the centre underflows to 0 (the smallest squared offset
 # is 1, and exp(-1 / (2 * 0.01 ** 2)) is 0); above the upper one every entry rounds to 1.
-_SIGMA_MIN, _SIGMA_MAX = 1e-2, 1e8
+_SIGMA_MIN, _SIGMA_MAX = 1e-2, 1e12
 
 
 def squared_offsets(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -115,6 +115,10 @@ class GMConv2d(nn.Conv2d):
         if len(masks) == 0:
             # An empty sum keeps the predictor in the graph, as DDP demands of every parameter.
             return self._conv_forward(x, self.weight * masks.sum(0), self.bias)
+        # One convolution a sample: of the exact forms the fastest in training on a CPU, 1.0-1.6 times
+        # the plain 7x7 stem forward and backward (2x512^2, 16x96^2, 64x64^2), where one grouped
+        # convolution over all samples took 1.5-2.4 times and unfold with a matrix product 1.5-3.2.
+        # It also leaves a sample's result independent of its batch mates to the last bit.
         outputs = [self._conv_forward(sample, self.weight * mask, self.bias)
                    for sample, mask in zip(x.split(1), masks)]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)

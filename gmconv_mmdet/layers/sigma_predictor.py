@@ -6,7 +6,6 @@ from numbers import Real
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
 # What the module predicts (Table IV) -> how many numbers that is.
@@ -107,9 +106,10 @@ class SigmaPredictor(nn.Module):
         # In the features' own dtype first: the maximum is exact there, and the mean accumulates in
         # fp32. Both are (N, C).
         z = torch.cat([x.amax(dim=(2, 3)).to(dtype), x.mean(dim=(2, 3), dtype=dtype)], dim=1)
-        with torch.autocast(x.device.type, enabled=False):
-            hidden = F.relu(F.linear(z, self.w0.to(dtype)))
-            predicted = F.linear(hidden, self.w1.to(dtype), self.b1.to(dtype))
+        # Products and sums instead of F.linear, which autocast would run in half precision and whose
+        # rounding depends on the batch size. (N, 1, 2C) * (hidden, 2C) -> (N, hidden), and so on.
+        hidden = (z.unsqueeze(1) * self.w0.to(dtype)).sum(-1).relu()
+        predicted = (hidden.unsqueeze(1) * self.w1.to(dtype)).sum(-1) + self.b1.to(dtype)
         if self.sigma_pattern == 'sigma_ratio':
             sigma, ratio = predicted.unbind(dim=1)
             return torch.stack([sigma, sigma * ratio], dim=1)
