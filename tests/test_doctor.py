@@ -1,0 +1,125 @@
+"""gmconv_mmdet/doctor.py, in this environment and in ones broken on purpose."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gmconv_mmdet import doctor
+
+
+def run_doctor(repo: Path, *args: str, cwd: Path, broken: Path | None = None):
+    """`tools/doctor.py` in a fresh process; modules in `broken` go before the installed ones."""
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(broken or '')}
+    return subprocess.run([sys.executable, str(repo / 'tools' / 'doctor.py'), *args], cwd=cwd,
+                          env=env, text=True, capture_output=True)
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.slow
+def test_sound_environment(repo, tmp_path):
+    done = run_doctor(repo, '--json', cwd=tmp_path)
+    checks = {row['name']: row for row in json.loads(done.stdout)}
+    assert done.returncode == 0, done.stdout
+    assert {row['status'] for row in checks.values()} <= {doctor.OK, doctor.WARN}
+    assert checks['mmcv']['expected'] == '>=2.0.0rc4, <2.2.0'
+    assert checks['mmcv ops']['found'] == 'nms, deform_conv2d run on CPU'
+    assert checks['GMConv']['expected'] == 'registered in mmengine.registry.MODELS'
+    assert checks['GMResNet']['expected'] == 'registered in mmdet.registry.MODELS'
+    assert all(not row['fix'] for row in checks.values() if row['status'] == doctor.OK)
+
+
+@pytest.mark.slow
+def test_each_fault_is_a_row_with_its_fix(repo, tmp_path):
+    """Broken: mmcv too new, pkg_resources and pycocotools gone, torchvision's library missing."""
+    broken = write(tmp_path / 'broken', {
+        'mmcv/__init__.py': "__version__ = '2.2.0'\n",
+        'pkg_resources.py': "raise ModuleNotFoundError('gone', name='pkg_resources')\n",
+        'pycocotools/__init__.py': "raise ModuleNotFoundError('gone', name='pycocotools')\n",
+        'torchvision.py': "raise OSError('libtorch.so: cannot open\\nshared object file')\n"})
+    done = run_doctor(repo, cwd=tmp_path, broken=broken)
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stdout + done.stderr
+    table, fixes = done.stdout.split('\n\n', 1)
+    rows = {line[:15].strip(): line for line in table.splitlines()[1:]}
+    assert rows['mmcv'].split()[1:3] == ['fail', '2.2.0']
+    for name in ('mmcv ops', 'mmdet', 'pkg_resources', 'pycocotools', 'torchvision', 'GMConv'):
+        assert ' fail ' in rows[name], rows[name]
+    for name in ('Python', 'torch', 'numpy', 'opencv', 'mmengine'):
+        assert ' ok ' in rows[name], rows[name]
+    assert 'pip install "setuptools<82"' in fixes
+    assert '--no-binary mmcv "mmcv>=2.0.0rc4,<2.2.0"' in fixes
+    assert 'OSError: libtorch.so: cannot open shared object file' in fixes
+
+
+@pytest.mark.slow
+def test_environment_without_torch(repo, tmp_path):
+    absent = "raise ModuleNotFoundError('gone', name=__name__)\n"
+    broken = write(tmp_path / 'broken', {'torch.py': absent, 'mmpretrain.py': absent})
+    done = run_doctor(repo, '--json', cwd=tmp_path, broken=broken)
+    checks = {row['name']: row for row in json.loads(done.stdout)}
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert checks['torch']['status'] == doctor.FAIL
+    assert checks['torch']['found'] == 'not installed'
+    assert checks['mmpretrain']['status'] == doctor.WARN
+    assert checks['gmconv_mmdet']['status'] == doctor.FAIL
+
+
+@pytest.mark.slow
+def test_environment_option_leaves_the_project_out(repo, tmp_path):
+    broken = write(tmp_path / 'broken', {'gmconv_mmdet/__init__.py': 'raise RuntimeError\n'})
+    done = run_doctor(repo, '--environment', cwd=tmp_path, broken=broken)
+    assert done.returncode == 0 and 'gmconv' not in done.stdout.lower()
+
+
+def test_doctor_needs_the_standard_library_only(repo):
+    """-I -S: neither installed packages nor this folder can be imported."""
+    done = subprocess.run([sys.executable, '-I', '-S', str(repo / 'tools' / 'doctor.py'), '--help'],
+                          text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ops_that_kill_the_interpreter_are_a_fault(monkeypatch):
+    monkeypatch.setattr(doctor, 'OPS_SNIPPET', 'import os; os.abort()')
+    assert doctor.ops_run('cpu') == 'the interpreter died of signal 6'
+
+
+@pytest.mark.parametrize('version, numbers', [
+    ('2.1.0', (2, 1, 0)), ('2.0.0rc4', (2, 0, 0)), ('2.13.0+cu130', (2, 13, 0)), ('4', (4,))])
+def test_release(version, numbers):
+    assert doctor.release(version) == numbers
+
+
+@pytest.mark.parametrize('version, status', [
+    ('1.9.9', doctor.FAIL), ('2.0', doctor.OK), ('2.13.0+cu130', doctor.OK), ('3.0', doctor.FAIL)])
+def test_version_bounds(tmp_path, monkeypatch, version, status):
+    write(tmp_path, {f'bounded_{version[0]}{version[2]}.py': f'__version__ = {version!r}\n'})
+    monkeypatch.syspath_prepend(tmp_path)
+    check = doctor.module_check('bounded', f'bounded_{version[0]}{version[2]}', 'the fix',
+                                minimum='2.0', below='3.0')
+    assert (check.status, check.found, check.expected) == (status, version, '>=2.0, <3.0')
+    assert check.fix == ('' if status == doctor.OK else 'the fix')
+
+
+def test_missing_inner_module_is_a_broken_package_not_an_absent_one(tmp_path, monkeypatch):
+    write(tmp_path, {'half_there.py': 'import surely_absent\n'})
+    monkeypatch.syspath_prepend(tmp_path)
+    check = doctor.module_check('half', 'half_there', 'the fix', missing=doctor.WARN)
+    assert check.status == doctor.FAIL and 'surely_absent' in check.found
+
+
+def test_table_shows_long_texts_in_full_below():
+    checks = [doctor.Check('a', doctor.OK, '1.0', '>=1'),
+              doctor.Check('b', doctor.FAIL, 'word ' * 30, '>=2', 'pip install b')]
+    table = doctor.as_table(checks)
+    assert ('word ' * 30).strip() in table and '  fix: pip install b' in table
+    assert max(len(line) for line in table.splitlines()[:3]) < 100
+    assert doctor.any_fault(checks) and not doctor.any_fault(checks[:1])
