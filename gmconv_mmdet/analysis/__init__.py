@@ -1,0 +1,1 @@
+"""What a network looks at: its masks, its effective and its theoretical receptive fields."""

@@ -1,0 +1,57 @@
+"""How large a masked kernel is, measured by its spread."""
+
+from typing import Dict, Tuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+
+def masked_extent(mask: Tensor) -> Tuple[float, float]:
+    """The size of the plain kernel whose taps are spread as widely as the mask's.
+
+    A plain kernel of ``k`` taps has, along each axis, the variance ``(k^2 - 1) / 12``. Solved for
+    ``k`` this gives a size to any mask: exactly ``k`` where the mask is flat, 1 where only the centre
+    is left. It is a measure of the trained mask alone; the theoretical field, which counts every
+    input that can reach the output at all, is never changed by a mask.
+
+    Args:
+        mask: ``(K_h, K_w)``, not negative, not all zero.
+
+    Returns:
+        ``(k_h, k_w)`` in kernel cells, each from 1 to the kernel's own size.
+
+    Raises:
+        ValueError: for other shapes or values.
+    """
+    if mask.dim() != 2 or not bool((mask >= 0).all()) or not float(mask.sum()) > 0:
+        raise ValueError('a mask is (K_h, K_w), not negative and not all zero; '
+                         f'got shape {tuple(mask.shape)}')
+    mask = mask.detach().double()
+    sizes = []
+    for marginal in (mask.sum(1), mask.sum(0)):
+        weight = marginal / marginal.sum()
+        at = torch.arange(len(weight), dtype=torch.double)
+        variance = float((weight * (at - (weight * at).sum()) ** 2).sum())
+        # A mask with two far ends may spread wider than a flat kernel; the grid is the limit.
+        sizes.append(min((12 * variance + 1) ** 0.5, float(len(weight))))
+    return sizes[0], sizes[1]
+
+
+def masked_kernels(module: nn.Module) -> Dict[str, Tuple[float, float]]:
+    """``masked_extent`` of every Gaussian-mask layer in ``module``, by name.
+
+    A dynamic mask differs from image to image; here it is the one for a blank image, which is what
+    the predictor's bias says.
+    """
+    from gmconv_mmdet.layers import GMConv2d
+    extents = {}
+    for name, layer in module.named_modules():
+        if (not isinstance(layer, GMConv2d) or max(layer.kernel_size) == 1
+                or layer.weight.is_meta):   # a module without data has no mask to measure
+            continue
+        blank = layer.weight.new_zeros(1, layer.in_channels, 1, 1)
+        with torch.no_grad():
+            mask = layer.mask(blank)
+        extents[name] = masked_extent(mask[0].cpu() if mask.dim() == 3 else mask.cpu())
+    return extents
