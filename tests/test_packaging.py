@@ -81,7 +81,7 @@ def test_model_index_names_files_that_exist(installed):
 
 def test_installed_config_and_doctor_work_away_from_the_checkout(installed, tmp_path):
     mim = installed / 'gmconv_mmdet' / '.mim'
-    config = next((mim / 'configs' / 'gmconv').glob('*.py'))
+    config = mim / 'configs' / 'gmconv' / 'faster-rcnn_r50-gm-stem-l1-l4_fpn_1x_coco.py'
     code = ('import sys; from mmengine.config import Config; import gmconv_mmdet; '
             'assert gmconv_mmdet.__file__.startswith(sys.argv[2]), gmconv_mmdet.__file__; '
             'print(Config.fromfile(sys.argv[1]).model.backbone.type)')

@@ -153,7 +153,9 @@ lock() {
     exec 9<"$VENV"
     "$PYTHON" - "$VENV" <<'PYTHON'
 import fcntl
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while waiting: no traceback
 try:
     fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
@@ -170,10 +172,12 @@ Check the network connection and proxy, then run this again: what is installed o
 }
 
 make_venv() {
+    local output
     if "$PY" -c 'import pip' 2>/dev/null; then return; fi
     # Not `venv --clear`: without the stamp a half-made folder would look like somebody else's.
     find "$VENV" -mindepth 1 -maxdepth 1 ! -name "${STAMP##*/}" -exec rm -rf {} +
-    "$PYTHON" -m venv "$VENV" || fail "$PYTHON could not make a virtual environment in $VENV (see above)."
+    output="$("$PYTHON" -m venv "$VENV" 2>&1)" || fail "$PYTHON could not make a virtual environment in $VENV:
+$output"
 }
 
 install_mmcv() {
@@ -195,7 +199,7 @@ install_mmcv() {
 
 verify() {
     local report
-    report="$("$PY" "$REPO/tools/doctor.py" --environment)" || fail "the environment was installed but does not work:
+    report="$("$PY" "$REPO/tools/doctor.py" --environment 2>&1)" || fail "the environment was installed but does not work:
 
 $report
 
