@@ -10,8 +10,8 @@ CHECKOUT_ONLY = ('*.sh', 'build_mmcv.py')  # tools that need the files around th
 
 
 class BuildWithMim(build_py):
-    """Puts configs and tools into the wheel under `gmconv_mmdet/.mim`, where `mim` and MMEngine look
-    for a package's own. They are copied while building: the source tree holds them once."""
+    """Puts configs and tools into the wheel under `gmconv_mmdet/.mim`, where `mim` looks for them.
+    They are copied while building: the source tree holds them once."""
 
     def run(self):
         super().run()

@@ -110,7 +110,7 @@ def python_check() -> Check:
 
 
 def asserted_range(dependency: str) -> tuple[str, str]:
-    """Lowest and first refused version of `dependency` ('mmcv' or 'mmengine') in mmdet's own assert.
+    """Lowest and first refused version of 'mmcv' or 'mmengine' in mmdet's own assert.
 
     Read from mmdet's source, since importing mmdet fails exactly where the range is not met.
     ('', '') where mmdet is not installed or has no such lines.
@@ -149,7 +149,7 @@ def ops_check() -> Check:
 
 
 def cuda_check() -> Check:
-    """Fails only where torch has a GPU and mmcv has no ops for it: mmdet would then break midway."""
+    """Fails only where torch has a GPU and mmcv has no ops for it: mmdet would break midway."""
     name, expected = 'CUDA', 'torch and mmcv agree'
     try:
         torch = import_quietly('torch')

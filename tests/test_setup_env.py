@@ -21,7 +21,7 @@ def executable(path: Path, script: str) -> Path:
 
 
 def bare_path(folder: Path, *left_out: str) -> str:
-    """A PATH with the system's ordinary commands, this Python as python3, and none of `left_out`."""
+    """A PATH with ordinary commands, this Python as python3, and none of `left_out`."""
     folder.mkdir()
     commands = ('awk bash cat df dirname find grep ls mkdir mv rm sed sleep uname '
                 'c++ g++ clang++ cc gcc ld as').split()

@@ -254,7 +254,7 @@ def build_wheel(name: str, version: str) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('name', help='name of the source package, as in the constraints file')
-    parser.add_argument('--constraints', type=Path, required=True, help='file that pins its version')
+    parser.add_argument('--constraints', type=Path, required=True, help='pins its version')
     args = parser.parse_args()
     # SIGTERM ends the compilers as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
