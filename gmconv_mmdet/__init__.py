@@ -1,14 +1,16 @@
 """GMConv for MMDetection: Gaussian Mask convolutions (arXiv 2302.04544) in mmdet's detectors.
 
-Importing this package registers ``GMConv`` and ``GMResNet`` with MMEngine and lets MMEngine's own
-checkpoints pass torch's safe unpickler. A config imports it with
+Importing this package registers ``GMConv``, ``GMResNet`` and ``GMPretrained`` with MMEngine and lets
+MMEngine's own checkpoints pass torch's safe unpickler. A config imports it with
 ``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
 """
 from .backbones import GMResNet
 from .layers import GMConv2d, SigmaPredictor, gaussian_mask
 from .version import __version__
-from .weights import allow_mmengine_checkpoints
+from .weights import allow_mmengine_checkpoints, load_pretrained
 
 allow_mmengine_checkpoints()
 
-__all__ = ['GMConv2d', 'GMResNet', 'SigmaPredictor', '__version__', 'gaussian_mask']
+__all__ = [
+    'GMConv2d', 'GMResNet', 'SigmaPredictor', '__version__', 'gaussian_mask', 'load_pretrained'
+]

@@ -11,22 +11,23 @@ from mmdet.registry import MODELS
 from mmengine.logging import print_log
 
 from ..layers import GMConv2d
+from .frozen_masks import FrozenMasks, check_freeze_masks
 from .swap import PLAIN_CONVS, spatial_convs, swap
 
 GM_STEMS = ('dynamic', 'static', None)
 
 
 @MODELS.register_module()
-class GMResNet(ResNet):
+class GMResNet(FrozenMasks, ResNet):
     """ResNet whose convolutions larger than 1x1 are GMConv in the stem and in chosen stages.
 
     The paper's "GMConv" network is the default: stem dynamic, stages static (arXiv 2302.04544,
     section III); ``gm_stem='static'`` gives its "S-GMConv". Names and shapes are those of mmdet's
     ``ResNet``, so ResNet checkpoints fit; only sigmas are new.
 
-    A frozen stage (``frozen_stages``) freezes its masks too, as mmdet freezes all that a stage holds.
-    Masks which are frozen at their start never learn anything: such a network warns when its weights
-    are initialised.
+    A frozen stage (``frozen_stages``) freezes its masks too, as mmdet freezes all that a stage holds,
+    unless ``freeze_masks`` says otherwise. Masks which are frozen at their start never learn anything:
+    such a network warns when its weights are initialised.
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.
@@ -36,6 +37,9 @@ class GMResNet(ResNet):
             static GMConv; ``num_stages`` long. A stage has GMConv or DCN, not both.
         gm_cfg (dict, optional): further arguments of every :class:`GMConv2d`: ``init_sigma``,
             ``sigma_pattern``, ``reduction``.
+        freeze_masks (True | False | 'auto'): whether masks of frozen stages are frozen;
+            ``'auto'``: those that come trained from the checkpoint in ``init_cfg``. See
+            :class:`~gmconv_mmdet.backbones.frozen_masks.FrozenMasks`.
         **kwargs: of mmdet's ``ResNet``, ``dcn`` and ``stage_with_dcn`` included. ``conv_cfg`` has to
             stay ``None``: this class places the convolutions.
 
@@ -49,6 +53,7 @@ class GMResNet(ResNet):
                  gm_stem: str | None = 'dynamic',
                  gm_stages: Sequence[bool] = (True, True, True, True),
                  gm_cfg: dict | None = None,
+                 freeze_masks: bool | str = True,
                  num_stages: int = 4,
                  conv_cfg: None = None,
                  dcn: dict | None = None,
@@ -63,6 +68,7 @@ class GMResNet(ResNet):
                 or any(not isinstance(stage, bool) for stage in gm_stages)):
             raise ValueError(f'gm_stages must be num_stages = {num_stages} times True or False, '
                              f'got {gm_stages!r}')
+        check_freeze_masks(freeze_masks)
         if conv_cfg is not None:
             raise ValueError('conv_cfg must be None: GMResNet places the convolutions, see gm_stem '
                              f'and gm_stages. Got {conv_cfg!r}')
@@ -94,7 +100,7 @@ class GMResNet(ResNet):
             if has_gm:
                 stage = getattr(self, layer)
                 swap(stage, spatial_convs(stage), dynamic=False, **gm_cfg)
-        self._freeze_stages()  # again: the new sigmas in frozen stages
+        self.settle_frozen_masks(freeze_masks)
         print_log(f'GMResNet-{depth}: {self.placement_summary()}', logger='current',
                   level=logging.DEBUG)
 
@@ -123,28 +129,6 @@ class GMResNet(ResNet):
             part_counts[kind] = part_counts.get(kind, 0) + 1
         return '; '.join(f'{part} ' + ', '.join(f'{n} {kind}' for kind, n in kinds.items())
                          for part, kinds in counts.items())
-
-    def frozen_untrained_masks(self) -> list[str]:
-        """Names of the GM layers in frozen stages whose masks still have their initial values."""
-        return [name for name, module in self.named_modules()
-                if isinstance(module, GMConv2d) and module.mask_is_initial()
-                and not any(p.requires_grad for p in module.mask_parameters())]
-
-    def init_weights(self) -> None:
-        """As mmdet's ResNet, then warn of masks that are frozen before they learned anything."""
-        super().init_weights()
-        names = self.frozen_untrained_masks()
-        if names:
-            print_log(
-                f'frozen_stages={self.frozen_stages} freezes masks that were never trained: '
-                f'{", ".join(names)}. These layers stay as good as plain convolutions. Start from a '
-                'checkpoint with trained masks, or set frozen_stages=-1.',
-                logger='current', level=logging.WARNING)
-
-    def train(self, mode: bool = True) -> GMResNet:
-        """As mmdet's ResNet, which returns nothing; this returns ``self``, as ``nn.Module`` does."""
-        super().train(mode)
-        return self
 
     def __repr__(self) -> str:
         return f'{super().__repr__()}\n# GMConv: {self.placement_summary()}'

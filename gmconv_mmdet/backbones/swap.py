@@ -48,6 +48,8 @@ def gmconv_from(conv: nn.Conv2d, dynamic: bool, **gm_cfg) -> GMConv2d:
         dynamic=dynamic,
         **gm_cfg)
     gmconv.weight, gmconv.bias = conv.weight, conv.bias
+    for parameter in gmconv.mask_parameters():  # a frozen layer's mask is frozen with it
+        parameter.requires_grad_(conv.weight.requires_grad)
     return gmconv.train(conv.training)
 
 

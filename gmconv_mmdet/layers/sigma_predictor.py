@@ -74,7 +74,8 @@ class SigmaPredictor(nn.Module):
         self.b1 = nn.Parameter(torch.empty(outputs, **options))
         self.reset_parameters()
 
-    def _initial_b1(self) -> list[float]:
+    def initial_b1(self) -> list[float]:
+        """``B_1`` at the start: what predicts ``init_sigma``, as long as the pattern has numbers."""
         outputs = SIGMA_PATTERNS[self.sigma_pattern]
         return [self.init_sigma, 1.0] if self.sigma_pattern == 'sigma_ratio' else (
             [self.init_sigma] * outputs)
@@ -86,11 +87,11 @@ class SigmaPredictor(nn.Module):
         pairs = self.w0.shape[0] // 2
         self.w0[pairs:2 * pairs] = -self.w0[:pairs]
         nn.init.zeros_(self.w1)
-        self.b1.copy_(self.b1.new_tensor(self._initial_b1()))
+        self.b1.copy_(self.b1.new_tensor(self.initial_b1()))
 
     def is_initial(self) -> bool:
         """Whether the prediction is still ``init_sigma`` for every input."""
-        return not self.w1.any() and torch.equal(self.b1, self.b1.new_tensor(self._initial_b1()))
+        return not self.w1.any() and torch.equal(self.b1, self.b1.new_tensor(self.initial_b1()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Sigmas of each sample.

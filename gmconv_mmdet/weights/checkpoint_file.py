@@ -1,0 +1,114 @@
+"""Reads a weights file: tensors and plain values only, and one clear sentence where it can't.
+
+``.pth`` files go through torch's safe unpickler (``weights_only=True``), which runs no code from the
+file; ``.safetensors`` hold nothing but tensors and text.
+"""
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+
+from .safe_load import allow_mmengine_checkpoints
+
+_ZIP_START = b'PK\x03\x04'
+
+# What torch's safe unpickler says of an object that it doesn't allow; the object's name in [1].
+_REFUSED = re.compile(r'GLOBAL ([\w.]+)|getattr\([^)]*\)|unrecognized function|'
+                      r'class [\w.]+')
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can't be used; the message says why and what to do."""
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """The content of a checkpoint file.
+
+    Args:
+        path (str | Path): a local ``.pth`` / ``.pt`` (any other suffix is read as such) or
+            ``.safetensors`` file.
+
+    Returns:
+        dict: as saved, tensors on the CPU (mapped from the file where its format allows). For
+        ``.safetensors``: ``dict(state_dict=..., meta=...)``, ``meta`` the file's text entries.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is empty, truncated, a web page, a Git LFS pointer, holds objects
+            other than tensors and plain values, or no dictionary.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}')
+    _refuse_other_files(path)
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path)
+    checkpoint = _read_torch(path)
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f'{path} holds a {type(checkpoint).__name__}, not a dictionary of '
+                              'tensors: save model.state_dict()')
+    return checkpoint
+
+
+def _refuse_other_files(path: Path) -> None:
+    with path.open('rb') as file:
+        start = file.read(512)
+    if not start:
+        raise CheckpointError(f'{path} is empty: the download or the copy failed, fetch it again')
+    if start.lstrip()[:1] == b'<':
+        raise CheckpointError(f'{path} is a web page, not weights: the link wants a login or has '
+                              'moved. Open it in a browser and save the file itself')
+    if start.startswith(b'version https://git-lfs'):
+        raise CheckpointError(f'{path} is a Git LFS pointer, not weights: run "git lfs pull"')
+    if start.startswith(_ZIP_START) and not zipfile.is_zipfile(path):
+        raise CheckpointError(f'{path} is truncated ({path.stat().st_size} bytes): the download or '
+                              'the copy broke off, fetch it again')
+
+
+def _read_torch(path: Path) -> object:
+    allow_mmengine_checkpoints()
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True,
+                          mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        found = _REFUSED.search(str(error))
+        if not found:
+            raise CheckpointError(f'{path} is damaged or no torch checkpoint '
+                                  f'({_first_sentence(error)}): fetch it again') from error
+        raise CheckpointError(
+            f'{path} was refused: it holds {found[1] or found[0]}, where only tensors and plain values '
+            'are allowed since anything else could run code. If you trust its source, let that source '
+            'save model.state_dict() alone') from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
+            TypeError) as error:
+        # What torch's readers raise on files that are cut, spoilt, or of another kind.
+        raise CheckpointError(f'{path} is damaged, truncated or no torch checkpoint '
+                              f'({_first_sentence(error)}): fetch it again') from error
+
+
+def _read_safetensors(path: Path) -> dict:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise ImportError(f'reading {path} needs the package safetensors: pip install '
+                          'safetensors') from error
+    try:
+        with safe_open(path, framework='pt') as file:
+            return dict(state_dict={name: file.get_tensor(name) for name in file.keys()},
+                        meta=file.metadata() or {})
+    except SafetensorError as error:
+        raise CheckpointError(f'{path} is damaged, truncated or no safetensors file '
+                              f'({_first_sentence(error)}): fetch it again') from error
+
+
+def _first_sentence(error: Exception) -> str:
+    """The telling part of torch's page-long messages."""
+    text = ' '.join(str(error).split())
+    for start in ('WeightsUnpickler error: ', 'a trusted source. '):
+        text = text.partition(start)[2] or text
+    text = text.partition(' Check the documentation')[0]
+    return text.split('. ')[0][:160].rstrip('. ') or type(error).__name__

@@ -1,0 +1,160 @@
+"""Finds a backbone's tensors in checkpoints of every layout.
+
+A layout is where the tensors are kept (``state_dict``, an EMA copy, the top level), what their names
+start with (``module.``, ``backbone.``), and what the network's author called a few of them (the deep
+stem of timm's and of mmpretrain's ResNets). All three are told by the names that the target expects.
+"""
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .checkpoint_file import CheckpointError
+
+# Where training codes keep weights, the averaged ones first. MMEngine's EMAHook saves the averaged
+# weights as `state_dict` and the raw ones as `ema_state_dict`, hence their order here.
+_CONTAINERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'ema_state_dict')
+
+# Classifiers in the names of torchvision, timm and mmpretrain.
+_HEAD = re.compile(r'^(fc|classifier|heads?|head_dist|last_linear|output)\.')
+_STAGE = re.compile(r'^layer(\d+)\.')
+
+
+def _same(name: str) -> str:
+    return name
+
+
+def _timm_deep_stem(name: str) -> str:
+    # conv1 = Sequential(conv, bn, relu, conv, bn, relu, conv) and bn1
+    return re.sub(r'^bn1\.', 'stem.7.', re.sub(r'^conv1\.(\d)\.', r'stem.\1.', name))
+
+
+def _mmpretrain_deep_stem(name: str) -> str:
+    # stem = Sequential of three ConvModules (conv, bn)
+    part = re.match(r'^stem\.(\d)\.(conv|bn)\.(.*)', name)
+    return f'stem.{3 * int(part[1]) + (part[2] == "bn")}.{part[3]}' if part else name
+
+
+def _mmpretrain_resnet_d(name: str) -> str:
+    # Where the stride is 1 mmpretrain has no pooling before the shortcut's convolution, mmdet has.
+    shortcut = re.match(r'^(layer1\.0\.downsample)\.([01])\.(.*)', name)
+    return (f'{shortcut[1]}.{int(shortcut[2]) + 1}.{shortcut[3]}' if shortcut else
+            _mmpretrain_deep_stem(name))
+
+
+_RENAMES: dict[str, Callable[[str], str]] = {
+    '': _same,
+    'timm deep stem': _timm_deep_stem,
+    'mmpretrain deep stem': _mmpretrain_deep_stem,
+    'mmpretrain ResNet-D': _mmpretrain_resnet_d,
+}
+
+
+@dataclass(frozen=True)
+class FoundBackbone:
+    """A backbone's tensors under the target's names, and where they were."""
+    tensors: dict[str, Tensor]
+    source: dict[str, str]  # name -> its full name in the checkpoint
+    layout: str  # 'state_dict, prefix "backbone."'
+    outside: list[str] = field(default_factory=list)  # names that belong to the rest of a model
+
+
+def _tensors(container: object) -> dict[str, Tensor]:
+    if not isinstance(container, dict):
+        return {}
+    return {name: value for name, value in container.items()
+            if isinstance(name, str) and isinstance(value, Tensor)}
+
+
+def _prefixes(names: Collection[str], expected: Collection[str]) -> Counter:
+    """Prefix -> how many expected names stand behind it."""
+    counts: Counter = Counter()
+    for name in names:
+        if name in expected:
+            counts[''] += 1
+        for dot in re.finditer(r'\.', name):
+            if name[dot.end():] in expected:
+                counts[name[:dot.end()]] += 1
+    return counts
+
+
+def find_backbone(checkpoint: dict, expected: Collection[str],
+                  prefix: str | None = None) -> FoundBackbone:
+    """The tensors in ``checkpoint`` that belong to a network with the state-dict keys ``expected``.
+
+    Args:
+        checkpoint (dict): as :func:`read_checkpoint` returns it, or a bare state dict.
+        expected (Collection[str]): keys of the network's ``state_dict()``.
+        prefix (str, optional): take what stands behind this prefix, ``'student.backbone.'`` say.
+            By default the prefix with most expected names behind it.
+
+    Raises:
+        CheckpointError: no tensors at all; nothing that fits; or two places that fit equally well.
+    """
+    wanted, expected = list(expected), set(expected)
+    containers = {name: _tensors(checkpoint.get(name)) for name in _CONTAINERS}
+    containers['the top level'] = _tensors(checkpoint)
+    containers = {name: tensors for name, tensors in containers.items() if tensors}
+    if not containers:
+        raise CheckpointError('the checkpoint holds no tensors: its entries are '
+                              f'{_listed(checkpoint, 8)}. A state dict, or one under any of '
+                              f'{", ".join(_CONTAINERS)}, is expected')
+    if prefix is not None and prefix and not prefix.endswith('.'):
+        prefix += '.'
+    best_place, best_count, rivals = None, 0, []
+    for container, tensors in containers.items():
+        counts = _prefixes(tensors, expected)
+        ranked = counts.most_common() if prefix is None else [(prefix, counts[prefix])]
+        for candidate, count in ranked:
+            if count > best_count:
+                best_place, best_count, rivals = (container, candidate), count, []
+            elif count == best_count and best_place and container == best_place[0]:
+                rivals.append(candidate)
+    if best_place is None:
+        some = next(iter(containers.values()))
+        raise CheckpointError(
+            'nothing in the checkpoint fits this network'
+            f'{f" behind the prefix {prefix!r}" if prefix else ""}: it has names like '
+            f'{_listed(some, 4)}, expected are names like {_listed(wanted, 4)}. Is it the '
+            'checkpoint of another architecture?')
+    container, best_prefix = best_place
+    rivals = [rival for rival in rivals if not best_prefix.startswith(rival)
+              and not rival.startswith(best_prefix)] if best_count > 1 else []
+    if rivals:
+        raise CheckpointError(
+            'the checkpoint holds this network more than once, behind the prefixes '
+            f'{", ".join(repr(p) for p in sorted([best_prefix, *rivals]))}: say which with prefix=')
+    tensors = containers[container]
+    own = {name[len(best_prefix):]: name for name in tensors if name.startswith(best_prefix)}
+    label, rename = max(_RENAMES.items(),
+                        key=lambda item: sum(item[1](name) in expected for name in own))
+    layout = [container] + [f'prefix "{best_prefix}"'] * bool(best_prefix) + [label] * bool(label)
+    return FoundBackbone(
+        tensors={rename(name): tensors[full] for name, full in own.items()},
+        source={rename(name): full for name, full in own.items()},
+        layout=', '.join(layout),
+        outside=[name for name in tensors if not name.startswith(best_prefix)])
+
+
+def why_superfluous(name: str, expected: Collection[str]) -> str | None:
+    """Why a backbone's checkpoint may well hold ``name`` though the network has no such tensor:
+    a classifier, or a stage that the network leaves out. ``None`` where that isn't so."""
+    if _HEAD.match(name):
+        return 'classifier'
+    if name.endswith('num_batches_tracked'):
+        return 'counter of a normalisation layer'
+    stage = _STAGE.match(name)
+    if stage:
+        stages = {int(other[1]) for other in map(_STAGE.match, expected) if other}
+        if stages and int(stage[1]) > max(stages):
+            return f'the network ends after layer{max(stages)}'
+    return None
+
+
+def _listed(names: Collection, most: int) -> str:
+    names = [str(name) for name in names]
+    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')

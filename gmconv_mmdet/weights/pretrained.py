@@ -1,0 +1,258 @@
+"""Loads a backbone's weights from checkpoints of every layout and accounts for every tensor."""
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from mmengine.logging import print_log
+from mmengine.model.weight_init import update_init_info
+from mmengine.registry import WEIGHT_INITIALIZERS
+from torch import Tensor
+
+from ..layers import SIGMA_PATTERNS, GMConv2d
+from .checkpoint_file import CheckpointError, read_checkpoint
+from .fetch import local_file
+from .layouts import find_backbone, why_superfluous
+from .load_report import LoadReport, shortened
+from .mask_moves import DYNAMIC, STATIC, Move, SourceMask, masks_in, move_mask
+
+_PATTERN_IN_CONFIG = re.compile(r'sigma_pattern[\'"]?\s*[=:]\s*[\'"](\w+)[\'"]')
+
+
+def sigma_pattern_of(checkpoint: dict) -> str | None:
+    """What the dynamic masks of a checkpoint predict (Table IV), from the metadata that we publish or
+    from the config that MMEngine saves. ``None`` where neither says. The tensors alone don't tell
+    ``'sigma_pair'`` from ``'sigma_ratio'``."""
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, Mapping):
+        return None
+    if meta.get('sigma_pattern') in SIGMA_PATTERNS:
+        return meta['sigma_pattern']
+    config = meta.get('cfg')
+    if not isinstance(config, str) or 'GMResNet' not in config and 'GMBackbone' not in config:
+        return None
+    named = set(_PATTERN_IN_CONFIG.findall(config)) or {'sigma_ratio'}
+    return named.pop() if len(named) == 1 else None
+
+
+def gm_layers(module: nn.Module) -> dict[str, GMConv2d]:
+    """The masked convolutions of ``module``, by name."""
+    return {name: layer for name, layer in module.named_modules()
+            if isinstance(layer, GMConv2d) and layer.mask_parameters()}
+
+
+@dataclass
+class _Plan:
+    """What to write into a network, and what does not fit."""
+    values: dict[str, Tensor]
+    report: LoadReport
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
+
+
+def load_pretrained(module: nn.Module,
+                    checkpoint: str | Path | dict,
+                    preserve: bool = True,
+                    *,
+                    prefix: str | None = None,
+                    allow: Sequence[str] = ()) -> LoadReport:
+    """Load a backbone's weights, whatever the layout, and account for every tensor.
+
+    Finds the backbone in torchvision, timm, mmpretrain, mmdet, DDP and EMA checkpoints and in ours,
+    and moves masks to where the network has them without changing what it computes, see
+    :func:`~gmconv_mmdet.weights.mask_moves.move_mask`. Nothing is written unless everything fits.
+
+    Args:
+        module (nn.Module): a bare backbone (of a detector: ``detector.backbone``).
+        checkpoint (str | Path | dict): a path, ``http(s)://``, ``torchvision://`` or
+            ``open-mmlab://`` link, or what ``torch.load`` gave.
+        preserve (bool): plain weights for a GM layer are divided by its initial mask, so that the
+            network computes what the checkpoint's did. ``False`` copies them as they are; the
+            network then starts from masked weights.
+        prefix (str, optional): what the backbone's names in the checkpoint start with; by default
+            it is found.
+        allow (Sequence[str]): patterns as of a shell (``'layer3.*.gen_attention*'``) of tensors that
+            may be missing or superfluous.
+
+    Returns:
+        LoadReport: lists ``loaded``, ``folded``, ``initialized``, ``ignored``, ``approximated``, and
+        the reasons; as ``str`` a table.
+
+    Raises:
+        CheckpointError: the checkpoint can't be read or fetched, or does not fit: a shape differs, a
+            tensor is missing or superfluous without an explanation.
+        FileNotFoundError: there is no such file.
+    """
+    if isinstance(checkpoint, dict):
+        source, content = 'the given dictionary', checkpoint
+    else:
+        source, content = str(checkpoint), read_checkpoint(local_file(checkpoint))
+    state = module.state_dict()
+    try:
+        found = find_backbone(content, state, prefix)
+        masks = masks_in(found.tensors, sigma_pattern_of(content))
+    except CheckpointError as error:
+        raise CheckpointError(f'{source}: {error}') from error
+    plan = _plan(module, state, found.tensors, masks, preserve, allow,
+                 LoadReport(source, found.layout))
+    for name in found.outside:
+        plan.report.note('ignored', name, 'outside the backbone: ' + name.split('.')[0])
+    _name_as_in_source(plan.report, found.source)
+    _check(plan, type(module).__name__, hasattr(module, 'backbone'))
+    with torch.no_grad():
+        for name, value in plan.values.items():
+            state[name].copy_(value)
+    return plan.report
+
+
+def _plan(module: nn.Module, state: dict[str, Tensor], tensors: dict[str, Tensor],
+          masks: dict[str, SourceMask], preserve: bool, allow: Sequence[str],
+          report: LoadReport) -> _Plan:
+    layers = gm_layers(module)
+    own_masks = {f'{conv}.{own}' for conv in layers for own in (*STATIC, *DYNAMIC)}
+    values = {name: tensor for name, tensor in tensors.items() if name in state}
+    for conv in {**layers, **masks}:  # dicts: in the order of the network, then of the checkpoint
+        weight = f'{conv}.weight'
+        if weight not in tensors or weight not in state or tensors[weight].shape != state[
+                weight].shape:
+            continue  # reported as missing, superfluous or of another shape
+        source = masks.get(conv, SourceMask())
+        move = move_mask(tensors[weight], source, layers.get(conv), conv, preserve)
+        for own in (*STATIC, *DYNAMIC):
+            values.pop(f'{conv}.{own}', None)
+        values[weight] = move.weight
+        values.update({f'{conv}.{own}': value for own, value in move.mask.items()})
+        _account(report, conv, source, move)
+    plan = _Plan(values, report, [], [], [])
+    done = {*report.loaded, *report.folded, *report.initialized}
+    for name, tensor in state.items():
+        if name in values and values[name].shape != tensor.shape:
+            plan.mismatched.append(f'{name} is {tuple(values[name].shape)} in the checkpoint, '
+                                   f'{tuple(tensor.shape)} in the network')
+        elif name in done:
+            continue
+        elif name in values:
+            report.note('loaded', name)
+        else:
+            reason = _why_missing(name, own_masks, allow)
+            if reason:
+                report.note('initialized', name, reason)
+            else:
+                plan.missing.append(name)
+    for name in tensors:
+        if name in state or name in done:
+            continue
+        reason = why_superfluous(name, state)
+        if not reason and _matches(name, allow):
+            reason = 'allowed'
+        if reason:
+            report.note('ignored', name, reason)
+        else:
+            plan.unexpected.append(name)
+    return plan
+
+
+def _account(report: LoadReport, conv: str, source: SourceMask, move: Move) -> None:
+    fate = 'folded' if move.folded else 'loaded'
+    report.note(fate, f'{conv}.weight', move.note)
+    if move.approximated:
+        report.approximated.append(f'{conv}.weight')
+    for own in source.tensors:
+        report.note(fate, f'{conv}.{own}',
+                    'mask, multiplied into its weight' if move.folded else move.note)
+    for own in move.mask:
+        if own in source.tensors:
+            continue
+        if source.tensors and not move.folded:
+            report.note('loaded', f'{conv}.{own}', move.note)
+        else:
+            report.note('initialized', f'{conv}.{own}', 'mask, starts at init_sigma')
+
+
+def _why_missing(name: str, own_masks: set[str], allow: Sequence[str]) -> str | None:
+    if name in own_masks:
+        return 'mask, starts at init_sigma'
+    if name.endswith('num_batches_tracked'):
+        return 'counter, old checkpoints have none'
+    if name.endswith(('.conv_offset.weight', '.conv_offset.bias')):
+        return 'offsets of a deformable convolution'
+    return 'allowed' if _matches(name, allow) else None
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _name_as_in_source(report: LoadReport, source: dict[str, str]) -> None:
+    """Ignored tensors under their names in the checkpoint; the others have the network's."""
+    for at, name in enumerate(report.ignored):
+        full = source.get(name)
+        if full and full != name:
+            report.ignored[at] = full
+            report.reasons[full] = report.reasons.pop(name)
+
+
+def _check(plan: _Plan, network: str, holds_backbone: bool) -> None:
+    problems = {'not in the checkpoint': plan.missing, 'superfluous in the checkpoint':
+                plan.unexpected, 'of another shape': plan.mismatched}
+    if not any(problems.values()):
+        return
+    fitting = len(plan.report.loaded) + len(plan.report.folded)
+    wanted = fitting + len(plan.missing) + len(plan.mismatched)
+    if fitting < sum(map(len, problems.values())):
+        advice = (' Load into model.backbone, the bare backbone.' if holds_backbone else
+                  ' Compare depth and type of the two networks.')
+        verdict = f'it holds another architecture, only {fitting} of {wanted} tensors fit.{advice}'
+    else:
+        verdict = (f'{fitting} of {wanted} tensors fit, the rest has no explanation. If they may '
+                   'start at random or be left out, name them: allow=[\'layer4.*\'].')
+    raise CheckpointError('\n'.join([
+        f'{plan.report.source} does not fit {network}: {verdict}',
+        *(f'  {what} ({len(names)}): {shortened(names, 10)}'
+          for what, names in problems.items() if names)]))
+
+
+@WEIGHT_INITIALIZERS.register_module(name='GMPretrained')
+class GMPretrainedInit:
+    """Weight initialiser: :func:`load_pretrained` from a config.
+
+    ``init_cfg=dict(type='GMPretrained', checkpoint='torchvision://resnet50')`` on any backbone, GM or
+    not. MMEngine runs its own ``Pretrained`` after all other initialisers but a foreign one before
+    those of the network's children, which would overwrite what was loaded (deformable convolutions
+    draw new weights). So this one lets the children initialise themselves first. In a list it has
+    to be the last; our own backbones put it there.
+
+    Args:
+        checkpoint, preserve, prefix, allow: as of :func:`load_pretrained`.
+    """
+
+    def __init__(self,
+                 checkpoint: str,
+                 preserve: bool = True,
+                 prefix: str | None = None,
+                 allow: Sequence[str] = ()) -> None:
+        self.checkpoint = checkpoint
+        self.options = dict(preserve=preserve, prefix=prefix, allow=allow)
+
+    def __call__(self, module: nn.Module) -> None:
+        for child in module.children():
+            if hasattr(child, 'init_weights') and not getattr(child, 'is_init', False):
+                child.init_weights()
+                child.is_init = True  # MMEngine passes over it now
+        report = load_pretrained(module, self.checkpoint, **self.options)
+        print_log(f'GMPretrained: {report}', logger='current')
+        if report.approximated:
+            print_log(
+                f'{len(report.approximated)} dynamic masks of {report.source} depend on the image and '
+                'have no place in this network: it starts from an approximation, the masks of the '
+                f'predictors\' biases ({shortened(report.approximated)}). gm_stem=\'dynamic\' would '
+                'keep them.', logger='current', level=logging.WARNING)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=f'GMPretrainedInit: load from {self.checkpoint}')
