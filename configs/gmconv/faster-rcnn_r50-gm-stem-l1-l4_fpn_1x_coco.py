@@ -1,6 +1,10 @@
-_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', '_base_/gmconv.py']
 
-custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
-
-# The paper's "GMConv" (Tables III and V): dynamic stem, static masks in L1-L4.
-model = dict(backbone=dict(type='GMResNet', gm_stem='dynamic', gm_stages=(True, True, True, True)))
+# Table III's "GMConv", in Table V too: dynamic stem, static masks in L1-L4.
+model = dict(
+    backbone=dict(
+        type='GMResNet',
+        gm_stem='dynamic',
+        gm_stages=(True, True, True, True),
+        freeze_masks='auto',
+        init_cfg=dict(type='GMPretrained', checkpoint=_base_.pretrained)))

@@ -1,0 +1,10 @@
+_base_ = ['mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py', '_base_/gmconv.py']
+
+# Table V: dynamic stem, static masks in L1.
+model = dict(
+    backbone=dict(
+        type='GMResNet',
+        gm_stem='dynamic',
+        gm_stages=(True, False, False, False),
+        freeze_masks='auto',
+        init_cfg=dict(type='GMPretrained', checkpoint=_base_.pretrained)))
