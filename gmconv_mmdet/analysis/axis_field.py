@@ -3,7 +3,8 @@
 Position ``i`` of a map sees the input positions ``lo .. hi``. Through convolutions and pooling this
 interval moves by a constant step, the jump, from one position to the next. Through upsampling and
 attention in windows it doesn't: two neighbours may share their source. The interval then repeats
-with a period, and one period of intervals describes the whole map. Nothing is clipped at the image's
+with a period, and one period of intervals describes the whole map. Nothing is clipped at the
+image's
 border: padding counts as input that continues beyond it, as in every published receptive field.
 """
 
@@ -39,7 +40,8 @@ class Gather:
 @dataclass(frozen=True)
 class AxisField:
     """Intervals of one period of positions: ``period * m + p`` sees ``lo[p] + shift * m`` to
-    ``hi[p] + shift * m``, both inclusive, in input pixels. ``None`` where a position sees nothing."""
+    ``hi[p] + shift * m``, both inclusive, in input pixels. ``None`` where a position sees
+    nothing."""
     shift: int
     lo: Tuple[Optional[int], ...]
     hi: Tuple[Optional[int], ...]
@@ -188,7 +190,8 @@ def _shortest(field: AxisField) -> AxisField:
     for period in _divisors(field.period):
         if field.shift * period % field.period:
             continue
-        short = AxisField(field.shift * period // field.period, field.lo[:period], field.hi[:period])
+        shift = field.shift * period // field.period
+        short = AxisField(shift, field.lo[:period], field.hi[:period])
         if all(short.interval(p) == field.interval(p) for p in range(field.period)):
             return short
     return field

@@ -1,8 +1,8 @@
 """Where the image's rows and columns sit in the dimensions of a tensor.
 
-Networks fold feature maps into tokens, windows and channels with ``view`` and ``permute``. To follow
-them, every dimension is kept as an ordered product of factors (first is slowest): a factor is a part
-of the rows, a part of the columns, or neither (batch, channels).
+Networks fold feature maps into tokens, windows and channels with ``view`` and ``permute``. To
+follow them, every dimension is kept as an ordered product of factors (first is slowest): a factor
+is a part of the rows, a part of the columns, or neither (batch, channels).
 """
 
 from collections import deque
@@ -91,7 +91,7 @@ def reshape(dims: Sequence[Dim], shape: Sequence[int]) -> Tuple[Dim, ...]:
                 queue.appendleft(Factor(factor.axis, inner, factor.step))
                 need = 1
             else:
-                raise LayoutError(f'the view to shape {tuple(shape)} mixes rows, columns and channels')
+                raise LayoutError(f'the view to {tuple(shape)} mixes rows, columns and channels')
         result.append(tuple(dim))
     if queue and result:
         result[-1] += tuple(queue)
@@ -177,7 +177,7 @@ def settle(field: TensorField) -> TensorField:
         if held and step > 1 and covered * step == positions:
             axes[axis] = axes[axis].through(strided(0, step))
             sizes[axis] = positions // step
-            dims = [tuple(Factor(axis, f.size, f.step // step) if f.axis == axis else f for f in dim)
+            dims = [tuple(f._replace(step=f.step // step) if f.axis == axis else f for f in dim)
                     for dim in dims]
         else:
             axes[axis], sizes[axis] = GLOBAL, None

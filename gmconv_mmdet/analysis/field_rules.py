@@ -1,8 +1,8 @@
 """How each ATen operator carries receptive fields from its inputs to its outputs.
 
-One function a rule, named after the operator's family, registered in ``RULES`` under ATen's names. A
-rule gets the :class:`Call` and returns the ``TensorField`` of the outputs (one for all, or a list).
-Operators which ATen tags as pointwise need no rule.
+One function a rule, named after the operator's family, registered in ``RULES`` under ATen's names.
+A rule gets the :class:`Call` and returns the ``TensorField`` of the outputs (one for all, or a
+list). Operators which ATen tags as pointwise need no rule.
 """
 
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .axis_field import Gather, bins, convolution, resize, strided, transposed_convolution
-from .feature_layout import (Dim, LayoutError, TensorField, blank, broadcast, channels, mix, reshape,
-                             settle, spatial, whole_axis)
+from .feature_layout import (Dim, LayoutError, TensorField, blank, broadcast, channels, mix,
+                             reshape, settle, spatial, whole_axis)
 from .path_fields import GLOBAL, join
 
 Rule = Callable[['Call'], Any]
@@ -436,7 +436,8 @@ def _softmax(call: Call) -> TensorField:
 @rule('native_batch_norm', '_native_batch_norm_legit_no_training', 'cudnn_batch_norm',
       '_native_batch_norm_legit', 'batch_norm')
 def _batch_norm(call: Call) -> TensorField:
-    """Running statistics: pointwise. Statistics of this image (instance norm): a global path too."""
+    """Running statistics: pointwise. Statistics of this image (instance norm): a global path
+    too."""
     field = call.field_of(call['input'])
     return _with_global_path(field) if call.args.get('training') else field
 
@@ -521,8 +522,8 @@ def _combine(dims: Sequence[Dim], parts: Sequence[TensorField]) -> Tuple[Tuple, 
 # Elementwise without ATen's pointwise tag, and data movement
 
 @rule('_to_copy', 'native_dropout', 'glu', 'hardswish_', 'hardswish', '_prelu_kernel', 'detach',
-      'alias', 'lift_fresh', 'contiguous', 'to', 'view_as', 'nan_to_num', 'dropout', 'rrelu_with_noise',
-      'as_strided_', 'clone')
+      'alias', 'lift_fresh', 'contiguous', 'to', 'view_as', 'nan_to_num', 'dropout',
+      'rrelu_with_noise', 'as_strided_', 'clone')
 def _elementwise(call: Call) -> TensorField:
     out = call.out[0] if isinstance(call.out, (tuple, list)) else call.out
     fields = call.fields()

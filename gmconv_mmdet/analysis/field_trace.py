@@ -31,7 +31,7 @@ class ReceptiveFieldError(RuntimeError):
 class Step:
     """One layer as it ran: the fields before and behind it, its kernel and its cost.
 
-    ``kind`` is what it does; ``in_size`` / ``out_size`` are maps ``(h, w)``, None without image axes.
+    ``kind`` is what it does; what doesn't apply to it is None.
     """
     owner: str
     kind: str
@@ -45,7 +45,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """All steps in order, the fields at the network's outputs, behind every module, and the cost."""
+    """All steps in order, the fields at the network's outputs, behind every module, and the
+    cost."""
     steps: List[Step]
     outputs: List[TensorField]
     modules: Dict[str, TensorField]
@@ -174,9 +175,11 @@ def _named(module: nn.Module, tracer: FieldTracer, seen: Dict[str, TensorField])
     def leave(name: str):
         def hook(_, __, output):
             tracer.owners.pop()
-            field = tracer.field_of(output)
-            if field is not None:
-                seen[name] = field
+            tensors = _tensors(output)
+            for i, tensor in enumerate(tensors):
+                field = tracer.field_of(tensor)
+                if field is not None:
+                    seen[name if tensor is output else f'{name}[{i}]'] = field
         return hook
 
     for name, part in module.named_modules():
@@ -214,6 +217,8 @@ def trace(module: nn.Module, input_size: Tuple[int, int], channels: int = 3,
                 output = twin(picture)
         except ReceptiveFieldError:
             raise
+        except LayoutError as error:
+            raise tracer.refusal(str(error)) from error
         except Exception as error:
             reason = str(error).strip().splitlines()
             raise tracer.refusal(

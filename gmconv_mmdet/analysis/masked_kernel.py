@@ -11,9 +11,9 @@ def masked_extent(mask: Tensor) -> Tuple[float, float]:
     """The size of the plain kernel whose taps are spread as widely as the mask's.
 
     A plain kernel of ``k`` taps has, along each axis, the variance ``(k^2 - 1) / 12``. Solved for
-    ``k`` this gives a size to any mask: exactly ``k`` where the mask is flat, 1 where only the centre
-    is left. It is a measure of the trained mask alone; the theoretical field, which counts every
-    input that can reach the output at all, is never changed by a mask.
+    ``k`` this gives a size to any mask: exactly ``k`` where the mask is flat, 1 where only the
+    centre is left. It is a measure of the trained mask alone; the theoretical field, which counts
+    every input that can reach the output at all, is never changed by a mask.
 
     Args:
         mask: ``(K_h, K_w)``, not negative, not all zero.

@@ -1,9 +1,10 @@
 """Stand-ins for mmcv's compiled operators while a network is traced.
 
-mmcv's operators write their results from C++, out of ATen's sight, and don't run without data. While
-a trace runs, their ``forward`` is replaced by ATen operators that read the same input positions:
-a deformable convolution its nominal grid (its sampling points move with the image, by no bound that
-the architecture gives), CARAFE its reassembly kernel. The originals are back when the trace ends.
+mmcv's operators write their results from C++, out of ATen's sight, and don't run without data.
+While a trace runs, their ``forward`` is replaced by ATen operators that read the same input
+positions: a deformable convolution its nominal grid (its sampling points move with the image, by no
+bound that the architecture gives), CARAFE its reassembly kernel. The originals are back when the
+trace ends.
 """
 
 import sys
@@ -13,10 +14,16 @@ from typing import Any, Callable, Dict, Iterator, Tuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from .feature_layout import LayoutError
+
 
 def _joined(result: Tensor, *others: Tensor) -> Tensor:
     """``result`` made to depend on ``others``, maps of the same size."""
     for other in others:
+        if other.shape[-2:] != result.shape[-2:]:
+            # DyHead does this; the compiled operator then reads the offsets of other positions.
+            raise LayoutError(f'the offsets are a map of {tuple(other.shape[-2:])}, '
+                              f'the result is one of {tuple(result.shape[-2:])}')
         result = result + other.sum(1, keepdim=True)
     return result
 

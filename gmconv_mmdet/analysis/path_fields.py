@@ -51,8 +51,8 @@ GLOBAL = PathFields(None, None, is_global=True)
 def join(paths: Sequence[PathFields], positions: int) -> PathFields:
     """Union over the paths into one map of ``positions`` positions (addition, concatenation ...).
 
-    A global path isn't counted where a finite one exists; it is only noted. Paths of different jumps
-    (possible only behind an irregular resize) are joined at the map's centre, marked inexact.
+    A global path isn't counted where a finite one exists; it is only noted. Paths of different
+    jumps (possible only behind an irregular resize) are joined at the map's centre, marked inexact.
     """
     is_global = any(p.is_global for p in paths)
     finite = [p for p in paths if p.is_finite]

@@ -1,7 +1,8 @@
 r"""Receptive-field analysis: which layers can't contribute at a given input size.
 
 After Richter & Pal, "Receptive Field Refinement for Convolutional Neural Networks Reliably Improves
-Predictive Performance" (arXiv 2211.14487). A layer whose every input path already sees the whole image
+Predictive Performance" (arXiv 2211.14487). A layer whose every input path already sees the whole
+image
 has no new context to add: it is *unproductive*, and the network is better off without it, or with a
 stem that lets the field grow more slowly. The analysis needs the architecture alone, no training.
 
@@ -15,13 +16,14 @@ of unequal centres make the union larger than each path. Padding never clips a f
 Decisions that the rules leave open:
 
 * A global path (global pooling, squeeze-excitation, attention, statistics of a normalisation over
-  this image) has an infinite field. It isn't counted where a finite path exists (``has_global_path``
-  tells); behind a layer with none, ``r_min`` and ``r_max`` are ``inf``.
+  this image) has an infinite field. It isn't counted where a finite path exists
+  (``has_global_path`` tells); behind a layer with none, ``r_min`` and ``r_max`` are ``inf``.
 * Upsampled maps, and attention in windows, give different positions fields of different sizes; the
   size is that of the largest. A resize to an odd size counts as the integer factor that was meant.
-* A deformable convolution counts with its nominal grid (``kind`` says so): its offsets have no bound.
-* A Gaussian mask (GMConv) never changes the theoretical field. ``r_effective`` stands beside it: the
-  same rules with the extent that the mask leaves, see :mod:`.masked_kernel`.
+* A deformable convolution counts with its nominal grid (``kind`` says so): its offsets have no
+  bound.
+* A Gaussian mask (GMConv) never changes the theoretical field. ``r_effective`` stands beside it:
+  the same rules with the extent that the mask leaves, see :mod:`.masked_kernel`.
 """
 
 from dataclasses import asdict, dataclass
@@ -53,8 +55,8 @@ class FieldSize:
         r_min, r_max: the smallest field of any path, the union of all; ``inf`` if only global.
         r_effective: ``r_max`` with masked kernels counted at the extent that their masks leave.
         jump: pixels between neighbouring positions; ``inf`` if only global.
-        center: centre of the first position's field, 0 being the centre of the first pixel; None if
-            global. Half a jump minus half a pixel in a network whose kernels are all centred.
+        center: centre offset, that of the first position's field; 0 is the centre of the first
+            pixel, and odd kernels padded by half stay there. None if global.
         has_global_path: some path sees the whole axis.
         size: positions of the map, None where it has no image axis any more.
         exact: False behind an irregular resize, where the nearest regular one was counted.
@@ -80,11 +82,13 @@ class LayerField(FieldSize):
         enlarges: whether it adds context of its own to the field: a 1x1 convolution doesn't.
         saturated: every path into it already sees the whole image (``r_before`` >= input size).
         unproductive: it has weights, is saturated on both axes and isn't global itself (a dense
-            layer over the whole map). This is the published criterion; it counts 1x1 convolutions. ``unproductive and any(enlarges)`` is the border layer in the
-            narrower sense, a layer that can't put to use a kernel which was meant to add context.
+            layer over the whole map). This is the published criterion; it counts 1x1 convolutions.
+            ``unproductive and any(enlarges)`` is the border layer in the narrower sense, a layer
+            that can't put to use a kernel which was meant to add context.
         critical: its own ``r_min`` exceeds the input size on both axes.
         covers_map: the toolbox's second criterion: the map before it is no larger than the
-            (dilated) kernel, so that some taps see nothing but padding; kernels of one tap don't count.
+            (dilated) kernel, so that some taps see nothing but padding; kernels of one tap don't
+            count.
         macs: multiply-adds at the input size.
     """
     kind: str
@@ -122,7 +126,7 @@ class Report:
         layers: by name, in the order in which they run. The name is that of the module; a module
             that runs repeatedly has ``#2`` ... after it, a second operator in it ``:kind``.
         outputs: the fields of the network's outputs, in order.
-        modules: the field behind each module that returns one tensor, by name.
+        modules: the field behind each module, by name; ``name[i]`` where it returns several maps.
         macs: multiply-adds of one image.
         params: number of parameters.
     """
@@ -136,7 +140,8 @@ class Report:
     @property
     def min_size(self) -> Pair:
         """Smallest useful input ``(h, w)``: the largest ``r_min`` of any layer. Every layer still
-        has context to add; one pixel less wastes the last one's field. 0 if there is no such layer."""
+        has context to add; one pixel less wastes the last one's field. 0 if there is no such
+        layer."""
         return self._largest('r_min', [])
 
     @property

@@ -89,7 +89,8 @@ def make_positive(model):
 
 
 def support(y, x, at):
-    """Intervals ``((top, bottom), (left, right))`` of the input behind ``y[..., at]``; their sizes."""
+    """Intervals ``((top, bottom), (left, right))`` of the input behind ``y[..., at]``; their
+    sizes."""
     if y.shape[-2] <= at[0] or y.shape[-1] <= at[1]:
         return None
     grad = torch.autograd.grad(y[0, :, at[0], at[1]].sum(), x, retain_graph=True)[0][0].sum(0)
@@ -137,7 +138,8 @@ def fan(draw):
     stride = draw(two(1, 2))
     branches = []
     for _ in range(draw(st.integers(2, 3))):
-        parts = [draw(layer(stride))] + [draw(layer((1, 1))) for _ in range(draw(st.integers(0, 1)))]
+        parts = [draw(layer(stride))]
+        parts += [draw(layer((1, 1))) for _ in range(draw(st.integers(0, 1)))]
         branches.append(nn.Sequential(*parts))
     return Fan(branches, draw(st.sampled_from(['add', 'cat', 'gate'])))
 
@@ -168,11 +170,11 @@ def average_pooled(model):
     return model
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks)
 def test_random_graphs(model):
     """Each path's smallest field, the union's exact interval and the jump."""
-    report = analyze(model, (64, 64), channels=1)
+    report = analyze(model, (256, 256), channels=1)
     output = report.outputs[0]
     size = [int(2 * r + 12 * j + 24) for r, j in zip(output.r_max, output.jump)]
     fields = trace(model, tuple(size), channels=1).outputs[0]
@@ -241,10 +243,10 @@ def test_pyramid_top_down_path():
     report = analyze(model, (256, 320))
     assert [output.jump for output in report.outputs] == [(j, j) for j in (4, 8, 16, 32, 64)]
     assert all(output.exact for output in report.outputs)
-    fields = trace(model, (1024, 1024)).outputs
+    fields = trace(model, (640, 640)).outputs
     oracle = make_positive(model)
     oracle.backbone.maxpool = nn.AvgPool2d(3, 2, 1)
-    x = torch.ones(1, 3, 1024, 1024, dtype=torch.double, requires_grad=True)
+    x = torch.ones(1, 3, 640, 640, dtype=torch.double, requires_grad=True)
     outputs = oracle(x)
     for level in (0, 2, 3):
         i = outputs[level].shape[-1] // 2
@@ -282,7 +284,8 @@ def test_global_path_is_noted_and_not_counted():
 
 
 def test_axes_are_analysed_separately():
-    model = nn.Sequential(nn.Conv2d(3, 4, (1, 7), (1, 2)), nn.Conv2d(4, 4, (5, 3)), nn.Conv2d(4, 4, 3))
+    model = nn.Sequential(nn.Conv2d(3, 4, (1, 7), (1, 2)), nn.Conv2d(4, 4, (5, 3)),
+                          nn.Conv2d(4, 4, 3))
     report = analyze(model, (40, 9 + 12))
     assert [report.layers[n].r_max for n in '012'] == [(1, 7), (5, 11), (7, 15)]
     assert report.layers['2'].jump == (1, 2)

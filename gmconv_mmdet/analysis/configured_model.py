@@ -1,0 +1,115 @@
+"""Networks to measure: built from a config, with a checkpoint's weights or random ones."""
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from .configured_network import FeatureExtractor, build_extractor, load_weights
+
+SEED = 0  # of random weights: models of one structure get the same ones
+RANDOM = 'random weights'
+
+
+@dataclass(frozen=True)
+class ConfiguredModel:
+    """A backbone and its neck, ready to be measured.
+
+    Attributes:
+        label: short name for pictures and tables.
+        weights: where the weights come from, for people.
+        key: what the network depends on; results of another key are results of another network.
+    """
+    label: str
+    cfg: Config
+    network: FeatureExtractor
+    weights: str
+    key: str
+
+
+def model_labels(configs: Sequence[str], checkpoints: Sequence[str | None]) -> list[str]:
+    """Names for models: the config's, without what all of them share; with the checkpoint's where
+    two would be the same otherwise."""
+    stems = [Path(config).stem.split('_') for config in configs]
+    if len(set(map(tuple, stems))) > 1:
+        while len({stem[0] for stem in stems}) == 1:
+            stems = [stem[1:] for stem in stems]
+        while len({stem[-1] for stem in stems}) == 1:
+            stems = [stem[:-1] for stem in stems]
+    labels = ['_'.join(stem) for stem in stems]
+    labels = [f'{label}, {Path(checkpoint).stem if checkpoint else "random"}'
+              if labels.count(label) > 1 else label for label, checkpoint in zip(labels, checkpoints)]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ValueError(f'two models would be called {label!r}: each config and checkpoint once')
+    return labels
+
+
+def load_model(config: str, checkpoint: str | None = None, label: str | None = None,
+               device: str = 'cpu') -> ConfiguredModel:
+    """Build a config's backbone and neck, in evaluation mode and without gradients of weights.
+
+    Without a checkpoint the weights are random: those which PyTorch's layers start with, under one
+    seed for all models, so that networks of one structure differ in their layers only. (MMDetection's
+    own initialisation would start every residual branch at zero and leave the shortcuts alone.)
+
+    Raises:
+        ValueError: the checkpoint holds nothing for this network, or other shapes.
+    """
+    cfg = Config.fromfile(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = build_extractor(cfg)
+    weights = RANDOM
+    if checkpoint is not None:
+        count, total = load_weights(network, checkpoint), len(network.state_dict())
+        weights = f'weights of {Path(checkpoint).name}' + (
+            '' if count == total else f', {count} of {total} tensors, the others random')
+    network.eval()
+    network.requires_grad_(False)
+    written = os.stat(checkpoint) if checkpoint else None
+    origin = f'{written.st_size} {written.st_mtime_ns}' if written else f'seed {SEED}'
+    key = hashlib.sha256(f'{cfg.model.to_dict()!r} {origin}'.encode()).hexdigest()[:16]
+    return ConfiguredModel(label or Path(config).stem, cfg, network.to(device), weights, key)
+
+
+def feature_maps(network: FeatureExtractor, image: Tensor) -> dict[str, Tensor]:
+    """The maps of backbone and neck under their usual names.
+
+    ``C<n>`` are the backbone's, ``P<n>`` the neck's; the first of each is called after the logarithm
+    of its stride (a stride of 4 is level 2), the others count on: a ResNet with an FPN gives C2-C5 and
+    P2-P6.
+
+    Args:
+        image: ``(1, C, H, W)``.
+    """
+    backbone = _listed(network.backbone(image))
+    if any(f.dim() != 4 for f in backbone):
+        raise ValueError('effective receptive fields need feature maps (N, C, H, W); the backbone '
+                         f'gives shapes {[tuple(f.shape) for f in backbone]}')
+    neck = backbone
+    for module in [network.neck] if hasattr(network, 'neck') else network.necks:
+        neck = _listed(module(tuple(neck)))
+    if neck is backbone or any(f.dim() != 4 for f in neck):  # none, or a classifier's pooling
+        return _named('C', backbone, image)
+    return {**_named('C', backbone, image), **_named('P', neck, image)}
+
+
+def _listed(features: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [features] if isinstance(features, Tensor) else list(features)
+
+
+def _named(letter: str, features: list[Tensor], image: Tensor) -> dict[str, Tensor]:
+    first = stride_of(features[0], image).bit_length() - 1
+    return {f'{letter}{first + i}': feature for i, feature in enumerate(features)}
+
+
+def stride_of(feature: Tensor, image: Tensor) -> int:
+    """Pixels between neighbouring units: the ratio of the widths, as the power of two next to it."""
+    return 1 << round(torch.tensor(image.shape[-1] / feature.shape[-1]).log2().item())

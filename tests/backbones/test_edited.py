@@ -1,0 +1,75 @@
+import copy
+
+import pytest
+import torch
+import torch.nn as nn
+from mmengine.registry import MODELS, init_default_scope
+
+from gmconv_mmdet.backbones import edited  # noqa: F401, registers
+
+RESNET = dict(type='ResNet', depth=18, base_channels=8)
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope():
+    init_default_scope('mmdet')
+
+
+def build(edits, backbone=RESNET):
+    return MODELS.build(dict(type='EditedBackbone', backbone=copy.deepcopy(backbone), edits=edits))
+
+
+def test_small_image_stem():
+    model = build(dict(conv1=dict(kernel_size=3, stride=1), maxpool=None))
+    plain = MODELS.build(copy.deepcopy(RESNET))
+    assert type(model) is type(plain)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert model.conv1.weight.shape == (8, 3, 3, 3) and model.conv1.padding == (1, 1)
+    assert [tuple(f.shape[2:]) for f in model(torch.randn(1, 3, 32, 24))] == [
+        (32, 24), (16, 12), (8, 6), (4, 3)]
+
+
+def test_new_weights_learn_where_the_stem_was_frozen():
+    model = build(dict(conv1=dict(kernel_size=(3, 5))), dict(RESNET, frozen_stages=1))
+    assert model.conv1.weight.shape[2:] == (3, 5) and model.conv1.padding == (1, 2)
+    assert model.conv1.weight.requires_grad
+    assert not model.layer1[0].conv1.weight.requires_grad
+
+
+def test_stride_alone_keeps_the_weights():
+    torch.manual_seed(0)
+    model = build({'layer4.0.conv1': dict(stride=1), 'layer4.0.downsample.0': dict(stride=1)})
+    assert model(torch.randn(1, 3, 64, 64))[-1].shape[2:] == (4, 4)
+    assert model.layer4[0].conv1.stride == (1, 1)
+
+
+def test_dilated_kernel_is_padded_by_half():
+    model = build({'layer1.0.conv1': dict(kernel_size=5, dilation=2)})
+    assert model.layer1[0].conv1.padding == (4, 4)
+    assert model(torch.randn(1, 3, 64, 64))[0].shape[2:] == (16, 16)
+
+
+def test_pretrained_weights_fit_all_but_the_new_stem(tmp_path):
+    """The stem keeps its own start, everything else is loaded."""
+    donor = MODELS.build(copy.deepcopy(RESNET))
+    torch.save(donor.state_dict(), tmp_path / 'resnet.pth')
+    model = build(dict(conv1=dict(kernel_size=3)), dict(
+        RESNET, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet.pth'))))
+    model.init_weights()
+    assert torch.equal(model.layer1[0].conv1.weight, donor.layer1[0].conv1.weight)
+    assert model.conv1.weight.shape[2:] == (3, 3) and torch.isfinite(model.conv1.weight).all()
+
+
+@pytest.mark.parametrize('edits, message', [
+    (dict(conv9=None), "no layer 'conv9'"), (dict(conv1=None), 'only a pooling layer'),
+    (dict(conv1=dict(groups=2)), 'no groups'), (dict(maxpool=dict(out_channels=2)), 'out_channels'),
+    (dict(bn1=dict(stride=1)), 'no stride'), (dict(relu=None), 'only a pooling layer')])
+def test_bad_edits(edits, message):
+    with pytest.raises(ValueError, match=message):
+        build(edits)
+
+
+def test_pooling_can_be_changed():
+    model = build(dict(maxpool=dict(kernel_size=2, stride=2, padding=0)))
+    assert isinstance(model.maxpool, nn.MaxPool2d)
+    assert model(torch.randn(1, 3, 64, 64))[0].shape[2:] == (16, 16)

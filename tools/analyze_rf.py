@@ -1,0 +1,93 @@
+"""Which layers of a configured network see the whole image already, and what to change.
+
+    python tools/analyze_rf.py CONFIG --size 256 320 --advise
+    python tools/analyze_rf.py CONFIG --annotations instances_train.json --picture rf.png
+    python tools/analyze_rf.py CONFIG --size 32 32 --change small-image-stem --write-config NEW.py
+
+Analyses the backbone and the neck without weights. See docs/receptive_field_analysis.md.
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+
+import gmconv_mmdet.analysis.field_table as table
+from gmconv_mmdet.analysis.configured_network import (analyze_config, configured_scale,
+                                                      configured_size, roi_levels)
+from gmconv_mmdet.analysis.field_picture import save_picture
+from gmconv_mmdet.analysis.field_trace import ReceptiveFieldError
+from gmconv_mmdet.analysis.fpn_assignment import boxes_beyond_field, resized_boxes
+from gmconv_mmdet.analysis.refinement import advise, write_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='config of MMDetection, MMPretrain or this project')
+    parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'),
+                        help="input in pixels; default: the config's test scale, padded")
+    parser.add_argument('--checkpoint', help='weights, for the sizes that trained masks leave')
+    parser.add_argument('--annotations', help='COCO file: which boxes exceed their level')
+    parser.add_argument('--advise', action='store_true', help='list changes of the backbone')
+    parser.add_argument('--change', help='name of a change from the list, for --write-config')
+    parser.add_argument('--write-config', metavar='OUT', help='write the config with --change')
+    parser.add_argument('--csv', help='write the layers to a CSV file')
+    parser.add_argument('--json', help='write everything to a JSON file')
+    parser.add_argument('--picture', help='draw the network, coloured by status')
+    parser.add_argument('--brief', action='store_true', help='do not print the table of layers')
+    args = parser.parse_args()
+    if bool(args.change) != bool(args.write_config):
+        parser.error('--change and --write-config go together')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    size = tuple(args.size) if args.size else configured_size(cfg)
+    if size is None:
+        raise ValueError(f'{args.config} names no test scale: give --size H W')
+    report, note = analyze_config(cfg, size, args.checkpoint)
+    content = report.as_dict()
+    print(table.summary(report) if args.brief else table.layer_table(report))
+    print(f'\n{table.output_table(report.outputs)}')
+    if note:
+        print(f'\n{note}')
+    if args.annotations:
+        scale, keep_ratio = configured_scale(cfg) or (size[::-1], False)
+        if args.size:
+            scale, keep_ratio = size[::-1], True
+        levels = report.outputs[:roi_levels(cfg) or len(report.outputs)]
+        stages = [f for name, f in report.modules.items() if name.startswith('backbone[')]
+        boxes = resized_boxes(args.annotations, scale, keep_ratio)
+        rows = boxes_beyond_field(levels, stages, boxes)
+        print(f'\n{table.level_table(rows)}')
+        content['levels'] = [dict(level=r.level, boxes=r.boxes, beyond_field=r.beyond_field,
+                                  beyond_stage=r.beyond_stage, beyond_effective=r.beyond_effective)
+                             for r in rows]
+    if args.advise or args.change:
+        advice = advise(cfg, size)
+        print(f'\n{table.advice_table(advice)}')
+        content['advice'] = [dict(change=a.change.name, backbone=a.change.backbone, error=a.error,
+                                  report=a.report and a.report.as_dict()) for a in advice]
+        if args.change:
+            changes = {a.change.name: a.change for a in advice[1:] if a.report}
+            if args.change not in changes:
+                raise ValueError(f'no change {args.change!r}; there are {", ".join(changes)}')
+            write_config(args.config, cfg, changes[args.change], args.write_config)
+            print(f'\nwrote {args.write_config}')
+    if args.csv:
+        with open(args.csv, 'w', newline='', encoding='utf-8') as file:
+            table.write_csv(report, file)
+    if args.json:
+        Path(args.json).write_text(json.dumps(content, indent=1, default=str), encoding='utf-8')
+    if args.picture:
+        save_picture(report, args.picture, f'{Path(args.config).stem}, {size[0]} x {size[1]} px')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except (ReceptiveFieldError, ValueError, OSError) as error:
+        sys.exit(f'{type(error).__name__}: {error}')
