@@ -1,0 +1,67 @@
+"""mmdet's COCO metric with the faster-coco-eval package in place of pycocotools' evaluation."""
+from __future__ import annotations
+
+import functools
+import types
+
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import METRICS
+
+
+def faster_coco_eval():
+    """The class that stands in for pycocotools' ``COCOeval``.
+
+    Raises:
+        ImportError: the package isn't installed.
+    """
+    try:
+        from faster_coco_eval import COCOeval_faster
+    except ImportError as error:
+        raise ImportError('FasterCocoMetric needs the faster-coco-eval package: pip install '
+                          'faster-coco-eval, or use CocoMetric') from error
+
+    class FasterCOCOeval(COCOeval_faster):
+
+        def summarize(self) -> None:
+            super().summarize()
+            # pycocotools' first number counts 100 detections an image and class, the five after it
+            # the largest of `maxDets`: 1000 in mmdet. faster-coco-eval takes the largest for all.
+            self.stats[0] = self.all_stats[0] = self._summarize(1, maxDets=100)
+
+    return functools.partial(FasterCOCOeval, print_function=print)
+
+
+@METRICS.register_module()
+class FasterCocoMetric(CocoMetric):
+    """:class:`mmdet.evaluation.CocoMetric`, the same numbers in a fraction of the time.
+
+    Only the matching of boxes is another program's: files, arguments, metrics and their names are
+    mmdet's. Needs the faster-coco-eval package (the extra ``eval``).
+
+    Args:
+        *args, **kwargs: of ``CocoMetric``. ``use_mp_eval``, a third way to evaluate, must stay off.
+
+    Raises:
+        ImportError: faster-coco-eval isn't installed. Raised when the metric is built, not after the
+            first epoch.
+        ValueError: ``use_mp_eval`` is on.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.use_mp_eval:
+            raise ValueError('use_mp_eval chooses mmdet\'s own parallel evaluation: use it with '
+                             'CocoMetric, or leave it off')
+        self._evaluator = faster_coco_eval()
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """As ``CocoMetric.compute_metrics``: its very code, for which the name ``COCOeval`` means the
+        faster class. mmdet's module stays as it is, for other metrics and other threads."""
+        original = CocoMetric.compute_metrics
+        if 'COCOeval' not in original.__code__.co_names:
+            raise RuntimeError('this version of mmdet evaluates in another way than FasterCocoMetric '
+                               'knows: use CocoMetric')
+        compute = types.FunctionType(original.__code__,
+                                     {**original.__globals__, 'COCOeval': self._evaluator},
+                                     original.__name__, original.__defaults__, original.__closure__)
+        return compute(self, results)
