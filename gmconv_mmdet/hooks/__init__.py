@@ -1,0 +1,3 @@
+from .sigma_log import SigmaLogHook
+
+__all__ = ['SigmaLogHook']

@@ -1,0 +1,194 @@
+"""The hook in real training runs of MMEngine's Runner, read back from the files that it leaves."""
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
+
+from gmconv_mmdet import GMConv2d, SigmaLogHook
+from gmconv_mmdet.analysis.masked_kernel import masked_extent
+
+
+class Model(BaseModel):
+    """A dynamic and a static mask, or, ``masked=False``, none."""
+
+    def __init__(self, masked=True):
+        super().__init__()
+        kind = GMConv2d if masked else lambda *args, dynamic, **kwargs: nn.Conv2d(*args, **kwargs)
+        self.stem = kind(3, 4, 7, padding=3, dynamic=True)
+        self.body = kind(4, 2, 3, padding=1, dynamic=False)
+        self.point = nn.Conv2d(2, 2, 1)
+        if masked:
+            nn.init.normal_(self.stem.sigma_predictor.w1, std=0.1)
+
+    def forward(self, images, mode='loss'):
+        out = self.point(self.body(self.stem(images)))
+        return dict(loss=out.square().mean())
+
+    def train_step(self, data, optim_wrapper):
+        self.batch = data
+        return super().train_step(data, optim_wrapper)
+
+
+class WatchedHook(SigmaLogHook):
+    """Notes what the model held when the numbers were taken."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.truth = {}
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        model = runner.model
+        if not hasattr(self, 'watching'):
+            self.watching = []
+        self.watching.append(bool(model.stem.sigma_predictor._forward_hooks))
+        if (runner.iter + 1) % self.interval == 0:
+            self.truth[runner.iter + 1] = abs(model.body.sigma.item())
+        super().after_train_iter(runner, *args, **kwargs)
+
+
+def batch(images):
+    return dict(images=torch.stack(images))
+
+
+def train(folder: Path, hook, model=None, iterations=6, lr=0.05):
+    torch.manual_seed(0)
+    model = model or Model()
+    runner = Runner(
+        model, work_dir=str(folder), experiment_name=f'sigma_log_{folder.name}',
+        train_dataloader=DataLoader(torch.randn(24, 3, 16, 16), batch_size=4, collate_fn=batch),
+        train_cfg=dict(by_epoch=False, max_iters=iterations),
+        optim_wrapper=OptimWrapper(torch.optim.SGD(model.parameters(), lr=lr)),
+        visualizer=dict(type='Visualizer', name=f'sigma_log_{folder.name}', vis_backends=[
+            dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]),
+        default_hooks=dict(checkpoint=None), custom_hooks=[hook], log_level='WARNING')
+    runner.train()
+    runner.visualizer.close()
+    return runner
+
+
+def tensorboard(folder: Path):
+    """tag -> step -> value, from the event file."""
+    event_file, = folder.rglob('events.out.tfevents.*')
+    events = EventAccumulator(str(event_file))
+    events.Reload()
+    return {tag: {s.step: s.value for s in events.Scalars(tag)} for tag in events.Tags()['scalars']}
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('run')
+    hook = WatchedHook(interval=2)
+    return folder, hook, train(folder, hook)
+
+
+TAGS = ['sigma_x/stem', 'sigma_y/stem', 'effective_kernel/stem', 'sigma/body',
+        'effective_kernel/body']
+
+
+def test_scalars_in_tensorboards_event_file(run):
+    folder, hook, _ = run
+    scalars = tensorboard(folder)
+    assert set(TAGS) <= set(scalars)
+    for tag in TAGS:
+        assert list(scalars[tag]) == [2, 4, 6]
+    assert scalars['sigma/body'] == pytest.approx(hook.truth)
+    assert len(set(scalars['sigma/body'].values())) == 3  # it learns
+    for step, sigma in scalars['sigma/body'].items():
+        x = torch.tensor([-1., 0., 1.]).double()
+        mask = torch.exp(-(x[:, None] ** 2 + x ** 2) / (2 * sigma ** 2))
+        assert scalars['effective_kernel/body'][step] == pytest.approx(masked_extent(mask)[0])
+
+
+def test_the_same_scalars_in_the_local_json(run):
+    folder, _, _ = run
+    local, = folder.rglob('scalars.json')
+    rows = [json.loads(line) for line in local.read_text().splitlines()]
+    rows = [row for row in rows if 'sigma/body' in row]
+    assert [row['step'] for row in rows] == [2, 4, 6]
+    events = tensorboard(folder)
+    for row in rows:
+        assert all(row[tag] == pytest.approx(events[tag][row['step']]) for tag in TAGS)
+
+
+def test_dynamic_sigmas_are_those_of_the_iterations_batch(tmp_path):
+    model = Model()
+    train(tmp_path, SigmaLogHook(interval=6), model, lr=0.)  # weights stay, so the batch tells
+    predicted = model.stem.sigma_predictor(model.batch['images']).abs().mean(0)
+    scalars = tensorboard(tmp_path)
+    assert [scalars['sigma_x/stem'][6], scalars['sigma_y/stem'][6]] == pytest.approx(
+        predicted.tolist(), rel=1e-5)
+
+
+def test_nothing_is_watched_between_entries(run):
+    _, hook, runner = run
+    assert hook.watching == [False, True] * 3
+    assert not runner.model.stem.sigma_predictor._forward_hooks
+
+
+def test_picture_and_table_at_the_end(run):
+    folder, _, runner = run
+    picture, = folder.rglob('masks.png')
+    assert picture.read_bytes().startswith(b'\x89PNG') and str(picture.parent) == runner.log_dir
+    rows = list(csv.DictReader(picture.with_name('masks.csv').open()))
+    assert [(row['layer'], row['mask']) for row in rows] == [
+        ('stem', 'dynamic'), ('body', 'static'), ('average of stem', 'average')][:len(rows)]
+    assert float(rows[1]['sigma_x']) == pytest.approx(abs(runner.model.body.sigma.item()), rel=1e-4)
+
+
+def test_a_model_without_masks(tmp_path):
+    train(tmp_path, SigmaLogHook(interval=1), Model(masked=False), iterations=2)
+    assert not list(tmp_path.rglob('events*'))  # opened by the first scalar, here none
+    assert not list(tmp_path.rglob('masks.*'))
+
+
+def test_a_lost_sigma_does_not_end_the_training(tmp_path):
+    model = Model()
+    model.body.sigma.data.fill_(float('nan'))
+    train(tmp_path, SigmaLogHook(interval=1), model, iterations=2)
+    assert list(tmp_path.rglob('masks.png'))
+
+
+def test_model_in_a_wrapper(tmp_path):
+    """MMEngine's wrapper of a real process group of one."""
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/group', rank=0,
+                                         world_size=1)
+    try:
+        from mmengine.model import MMDistributedDataParallel
+        model = MMDistributedDataParallel(Model())
+        train(tmp_path, SigmaLogHook(interval=2), model, iterations=2)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert set(TAGS) <= set(tensorboard(tmp_path))  # without a leading `module.`
+
+
+@pytest.mark.parametrize('interval', [0, -1, 2.5, True, '50'])
+def test_interval_is_checked(interval):
+    with pytest.raises(ValueError, match=r'interval must be a whole number.*got'):
+        SigmaLogHook(interval=interval)
+
+
+def test_interval_is_that_of_mmdets_logger():
+    runtime = Path(mmdet.__file__).parent / '.mim' / 'configs' / '_base_' / 'default_runtime.py'
+    assert SigmaLogHook().interval == Config.fromfile(runtime).default_hooks.logger.interval
+
+
+@pytest.mark.slow
+def test_importing_the_package_leaves_matplotlib_alone():
+    code = ('import sys\n'
+            'import gmconv_mmdet.hooks.sigma_log, gmconv_mmdet.analysis.masks\n'
+            'print([m for m in sys.modules if m.startswith("gmconv_mmdet") and "picture" in m])')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == '[]', done.stderr
