@@ -1,0 +1,169 @@
+"""The command line of ``tools/reproduce.py``."""
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .coco_folder import CocoFolder, find_coco_folder
+from .driver import LAUNCHERS, Driver, LaunchOptions, Screen
+from .paper import DETECTION_TABLES
+from .plan import plan_text
+from .preflight import PreflightError, annotated_classes
+from .report import Table, write_report
+from .rows import select_rows
+from .run_config import EVALUATORS, RunOptions
+from .run_folder import RunFolder, RunFolderError, find_runs, runs_root
+from .supervise import Interrupted, signals_raise
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog='reproduce.py', description='Tables III and V of the GMConv paper (arXiv 2302.04544).')
+    commands = parser.add_subparsers(dest='command', required=True)
+
+    table = argparse.ArgumentParser(add_help=False)
+    table.add_argument('--table', choices=list(DETECTION_TABLES), required=True)
+    table.add_argument('--work-root', type=Path, default=Path('work_dirs/reproduce'),
+                       help='folder of all runs (default: %(default)s); rehearsals go to rehearsal/ '
+                       'in it')
+    table.add_argument('--rehearse', action='store_true',
+                       help='the same machinery, small: no result comes out')
+
+    runs = argparse.ArgumentParser(add_help=False, parents=[table])
+    runs.add_argument('--rows', nargs='+', metavar='ROW',
+                      help='rows (faster-rcnn_r50-gm-stem-l1), backbones (r50-gm-stem-l1) or '
+                      'detectors (faster-rcnn); default: all of the table')
+    runs.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='SEED')
+
+    making = argparse.ArgumentParser(add_help=False)
+    data = making.add_argument_group('data')
+    data.add_argument('--data-root', type=Path, default=Path('data/coco'),
+                      help='COCO 2017: annotations/, train2017/, val2017/ (default: %(default)s); for '
+                      'a rehearsal any folder in COCO\'s format')
+    for part, what in (('train-annotations', 'file'), ('val-annotations', 'file'),
+                       ('train-images', 'folder'), ('val-images', 'folder')):
+        data.add_argument(f'--{part}', metavar=what.upper(),
+                          help=f'{what} under --data-root, where its name isn\'t COCO 2017\'s')
+    data.add_argument('--check-images', choices=['sample', 'all'], default='sample',
+                      help='open 200 images of each set before the first run, or all of them')
+    machine = making.add_argument_group('machine')
+    machine.add_argument('--gpus', type=int,
+                         help='in total; 0: the CPU. Default: 1, and for a rehearsal the CPU where '
+                         'there is no GPU')
+    machine.add_argument('--launcher', choices=LAUNCHERS,
+                         help='default: pytorch (torchrun) for more than one GPU, else none')
+    machine.add_argument('--gpus-per-node', type=int, default=8, help='with --launcher slurm')
+    machine.add_argument('--srun-args', default='', metavar='"..."',
+                         help='with --launcher slurm: further arguments of srun, as one string')
+    recipe = making.add_argument_group('recipe')
+    recipe.add_argument('--images-per-gpu', type=int, default=2,
+                        help='the learning rate follows the batch; the paper has 8 x 2')
+    recipe.add_argument('--workers', type=int, help='data loading processes a GPU')
+    recipe.add_argument('--amp', action='store_true', help='mixed precision; not the paper\'s recipe')
+    recipe.add_argument('--pretrained', metavar='FILE',
+                        help='backbone weights of rows with GMConv; default: GMCONV_PRETRAINED, else '
+                        'torchvision\'s ResNet-50')
+    recipe.add_argument('--pretrained-plain', metavar='FILE',
+                        help='the same for rows without GMConv')
+    recipe.add_argument('--coco-eval', choices=list(EVALUATORS), default='pycocotools')
+
+    commands.add_parser('plan', parents=[runs], help='which runs there are, and what is left')
+    commands.add_parser('check', parents=[runs, making], help='look for problems, run nothing')
+    run = commands.add_parser('run', parents=[runs, making], help='make all runs that are not done')
+    run.add_argument('--keep-going', action='store_true', help='after a failure, the next run')
+    run.add_argument('--print-commands', action='store_true',
+                     help='prepare the folders and print the commands instead of running them')
+    report = commands.add_parser('report', parents=[table], help='paper and measured, side by side')
+    report.add_argument('--out', type=Path, help='folder for the report; default: --work-root')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 done, 1 problems or failures, 2 bad arguments, 128 + signal when
+    stopped."""
+    args = parse_arguments(arguments)
+    args.work_root = args.work_root.expanduser().absolute()
+    screen = Screen(sys.stdout)
+    try:
+        with signals_raise():
+            return {'plan': _plan, 'report': _report}.get(args.command, _make)(args, screen)
+    except ValueError as error:
+        screen.say(f'reproduce.py: {error}')
+        return 2
+    except (PreflightError, RunFolderError) as error:
+        screen.say(str(error))
+        return 1
+    except Interrupted as interrupted:
+        screen.say(f'Stopped by {interrupted}. The same command continues: finished runs are skipped, '
+                   'a begun one goes on after its last checkpoint.')
+        return 128 + interrupted.signum
+
+
+def _runs(args: argparse.Namespace) -> list[RunFolder]:
+    """In the paper's order, seed by seed: the first seed's table is complete first."""
+    return [RunFolder(args.work_root, row, seed, args.rehearse)
+            for seed in dict.fromkeys(args.seeds) for row in select_rows(args.table, args.rows)]
+
+
+def _plan(args: argparse.Namespace, screen: Screen) -> int:
+    screen.say(plan_text(_runs(args)))
+    return 0
+
+
+def _report(args: argparse.Namespace, screen: Screen) -> int:
+    runs = find_runs(args.work_root, select_rows(args.table), args.rehearse)
+    folder = args.out or runs_root(args.work_root, args.rehearse)
+    for path in write_report(Table(args.table, runs, args.rehearse), folder.expanduser().absolute()):
+        screen.say(str(path))
+    return 0
+
+
+def _launch_options(args: argparse.Namespace) -> LaunchOptions:
+    gpus = args.gpus
+    if gpus is None:
+        gpus = min(1, torch.cuda.device_count()) if args.rehearse else 1
+    launcher = args.launcher or ('pytorch' if gpus > 1 else 'none')
+    if gpus < 0 or args.images_per_gpu < 1 or args.gpus_per_node < 1:
+        raise ValueError('--gpus must be 0 or more, --images-per-gpu and --gpus-per-node 1 or more')
+    if gpus > 1 and launcher == 'none':
+        raise ValueError(f'--gpus {gpus} needs --launcher pytorch or slurm: without a launcher there '
+                         'is one process')
+    if gpus == 0 and launcher != 'none':
+        raise ValueError(f'--gpus 0, the CPU, goes with --launcher none, not {launcher}: MMEngine\'s '
+                         'launchers give each process a GPU')
+    return LaunchOptions(gpus, launcher, args.gpus_per_node, tuple(shlex.split(args.srun_args)))
+
+
+def _make(args: argparse.Namespace, screen: Screen) -> int:
+    runs, launch = _runs(args), _launch_options(args)
+    if args.rehearse:
+        screen.say('REHEARSAL: small and short, nothing below is a result.')
+    data = find_coco_folder(args.data_root, **{part: getattr(args, part)
+                                               for part in CocoFolder._fields[1:]})
+    options = RunOptions(data, args.rehearse, args.images_per_gpu, args.workers, args.amp,
+                         args.coco_eval, args.pretrained, args.pretrained_plain)
+    driver = Driver(options, launch, screen, annotated_classes(data) if args.rehearse else None)
+    open_runs = [run for run in runs if run.read_result() is None]
+    if open_runs:
+        driver.check(open_runs, args.check_images)
+        screen.say('preflight: no problem in the data, the weights and the machine; '
+                   f'{len(open_runs)} of {len(runs)} runs to make')
+    if args.command == 'check':
+        return 0
+    if args.print_commands:
+        for run in open_runs:
+            screen.say('\n'.join([f'# {run.title}', *map(shlex.join, driver.commands(run))]))
+        return 0
+    failed = driver.run(runs, args.keep_going)
+    done = sum(run.read_result() is not None for run in runs)
+    report = (f'reproduce.py report --table {args.table} --work-root '
+              f'{shlex.quote(str(args.work_root))}{" --rehearse" if args.rehearse else ""}')
+    screen.say(f'{done} of {len(runs)} runs done' +
+               (f', {len(failed)} failed: {", ".join(run.title for run in failed)}' if failed else
+                f'. The report: {report}'))
+    return 1 if failed else 0
