@@ -5,8 +5,9 @@
     python tools/reproduce.py run    --table V --work-root W --data-root COCO --gpus 8
     python tools/reproduce.py report --table V --work-root W
 
-`run` may be stopped, killed and given again at any time. With `--rehearse`, given to all of them, the
-same machinery runs small, in seconds a row, on any folder in COCO's format. See docs/reproduce.md.
+`run` may be stopped, killed and given again at any time. With `--rehearse`, given to all of them,
+the same machinery runs small, in seconds a row, on any folder in COCO's format. See
+docs/reproduce.md.
 """
 import sys
 import warnings

@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
 
 
 def repeat_images(annotations: dict, images: int) -> dict:
-    """A COCO annotation dict with ``images`` images: the given ones over and over, under new ids."""
+    """A COCO annotation dict with ``images`` images: the given ones over and over, with new ids."""
     sources = annotations['images']
     by_image = {image['id']: [] for image in sources}
     for annotation in annotations['annotations']:
@@ -62,8 +62,8 @@ def repeat_images(annotations: dict, images: int) -> dict:
 
 def plausible_detections(annotations: dict, rng: np.random.Generator,
                          per_image: int = 100) -> list[dict]:
-    """Detections such as a detector's, ``per_image`` an image: the annotated boxes, somewhat off and
-    sometimes of another class, and boxes of nothing with low scores. Scores tie now and then."""
+    """Detections such as a detector's, ``per_image`` an image: the annotated boxes, somewhat off
+    and sometimes of another class, and boxes of nothing with low scores. Scores can tie."""
     categories = [category['id'] for category in annotations['categories']]
     boxes = {image['id']: [] for image in annotations['images']}
     for annotation in annotations['annotations']:

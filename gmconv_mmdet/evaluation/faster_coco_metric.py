@@ -42,8 +42,8 @@ class FasterCocoMetric(CocoMetric):
         *args, **kwargs: of ``CocoMetric``. ``use_mp_eval``, a third way to evaluate, must stay off.
 
     Raises:
-        ImportError: faster-coco-eval isn't installed. Raised when the metric is built, not after the
-            first epoch.
+        ImportError: faster-coco-eval isn't installed. Raised when the metric is built, not after
+            the first epoch.
         ValueError: ``use_mp_eval`` is on.
     """
 
@@ -55,12 +55,12 @@ class FasterCocoMetric(CocoMetric):
         self._evaluator = faster_coco_eval()
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """As ``CocoMetric.compute_metrics``: its very code, for which the name ``COCOeval`` means the
-        faster class. mmdet's module stays as it is, for other metrics and other threads."""
+        """As ``CocoMetric.compute_metrics``: its very code, for which the name ``COCOeval`` means
+        the faster class. mmdet's module stays as it is, for other metrics and other threads."""
         original = CocoMetric.compute_metrics
         if 'COCOeval' not in original.__code__.co_names:
-            raise RuntimeError('this version of mmdet evaluates in another way than FasterCocoMetric '
-                               'knows: use CocoMetric')
+            raise RuntimeError('this version of mmdet evaluates in another way than '
+                               'FasterCocoMetric knows: use CocoMetric')
         compute = types.FunctionType(original.__code__,
                                      {**original.__globals__, 'COCOeval': self._evaluator},
                                      original.__name__, original.__defaults__, original.__closure__)

@@ -29,8 +29,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     table = argparse.ArgumentParser(add_help=False)
     table.add_argument('--table', choices=list(DETECTION_TABLES), required=True)
     table.add_argument('--work-root', type=Path, default=Path('work_dirs/reproduce'),
-                       help='folder of all runs (default: %(default)s); rehearsals go to rehearsal/ '
-                       'in it')
+                       help='folder of all runs (default: %(default)s); rehearsals go to '
+                       'rehearsal/ in it')
     table.add_argument('--rehearse', action='store_true',
                        help='the same machinery, small: no result comes out')
 
@@ -43,8 +43,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     making = argparse.ArgumentParser(add_help=False)
     data = making.add_argument_group('data')
     data.add_argument('--data-root', type=Path, default=Path('data/coco'),
-                      help='COCO 2017: annotations/, train2017/, val2017/ (default: %(default)s); for '
-                      'a rehearsal any folder in COCO\'s format')
+                      help='COCO 2017: annotations/, train2017/, val2017/ (default: %(default)s); '
+                      'for a rehearsal any folder in COCO\'s format')
     for part, what in (('train-annotations', 'file'), ('val-annotations', 'file'),
                        ('train-images', 'folder'), ('val-images', 'folder')):
         data.add_argument(f'--{part}', metavar=what.upper(),
@@ -64,10 +64,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     recipe.add_argument('--images-per-gpu', type=int, default=2,
                         help='the learning rate follows the batch; the paper has 8 x 2')
     recipe.add_argument('--workers', type=int, help='data loading processes a GPU')
-    recipe.add_argument('--amp', action='store_true', help='mixed precision; not the paper\'s recipe')
+    recipe.add_argument('--amp', action='store_true',
+                        help='mixed precision; not the paper\'s recipe')
     recipe.add_argument('--pretrained', metavar='FILE',
-                        help='backbone weights of rows with GMConv; default: GMCONV_PRETRAINED, else '
-                        'torchvision\'s ResNet-50')
+                        help='backbone weights of rows with GMConv; default: GMCONV_PRETRAINED, '
+                        'else torchvision\'s ResNet-50')
     recipe.add_argument('--pretrained-plain', metavar='FILE',
                         help='the same for rows without GMConv')
     recipe.add_argument('--coco-eval', choices=list(EVALUATORS), default='pycocotools')
@@ -99,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         screen.say(str(error))
         return 1
     except Interrupted as interrupted:
-        screen.say(f'Stopped by {interrupted}. The same command continues: finished runs are skipped, '
-                   'a begun one goes on after its last checkpoint.')
+        screen.say(f'Stopped by {interrupted}. The same command continues: finished runs are '
+                   'skipped, a begun one goes on after its last checkpoint.')
         return 128 + interrupted.signum
 
 
@@ -118,7 +119,8 @@ def _plan(args: argparse.Namespace, screen: Screen) -> int:
 def _report(args: argparse.Namespace, screen: Screen) -> int:
     runs = find_runs(args.work_root, select_rows(args.table), args.rehearse)
     folder = args.out or runs_root(args.work_root, args.rehearse)
-    for path in write_report(Table(args.table, runs, args.rehearse), folder.expanduser().absolute()):
+    table = Table(args.table, runs, args.rehearse)
+    for path in write_report(table, folder.expanduser().absolute()):
         screen.say(str(path))
     return 0
 
@@ -131,11 +133,11 @@ def _launch_options(args: argparse.Namespace) -> LaunchOptions:
     if gpus < 0 or args.images_per_gpu < 1 or args.gpus_per_node < 1:
         raise ValueError('--gpus must be 0 or more, --images-per-gpu and --gpus-per-node 1 or more')
     if gpus > 1 and launcher == 'none':
-        raise ValueError(f'--gpus {gpus} needs --launcher pytorch or slurm: without a launcher there '
-                         'is one process')
+        raise ValueError(f'--gpus {gpus} needs --launcher pytorch or slurm: without a launcher '
+                         'there is one process')
     if gpus == 0 and launcher != 'none':
-        raise ValueError(f'--gpus 0, the CPU, goes with --launcher none, not {launcher}: MMEngine\'s '
-                         'launchers give each process a GPU')
+        raise ValueError(f'--gpus 0, the CPU, goes with --launcher none, not {launcher}: '
+                         'MMEngine\'s launchers give each process a GPU')
     return LaunchOptions(gpus, launcher, args.gpus_per_node, tuple(shlex.split(args.srun_args)))
 
 

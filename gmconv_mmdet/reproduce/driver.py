@@ -143,7 +143,7 @@ class Driver:
         expected = None if self.options.rehearsal else preflight.COCO_2017_IMAGES
         problems += preflight.check_data(
             configs[runs[0].row], image_mode,
-            lambda what, done, total: self.screen.status(f'preflight: {what}, image {done}/{total}'),
+            lambda what, i, total: self.screen.status(f'preflight: {what}, image {i}/{total}'),
             expected)
         # Both detectors of a backbone load the same.
         backbones = {(row.backbone, backbone_weights(cfg)): (row, cfg)
@@ -172,8 +172,8 @@ class Driver:
                        for key, value in settings.items() if before.get(key) != value]
             if changed:
                 raise RunFolderError(f'{run.path} was begun with other settings: '
-                                     f'{"; ".join(changed)}. Use those, name another --work-root, or '
-                                     'move the folder away')
+                                     f'{"; ".join(changed)}. Use those, name another --work-root, '
+                                     'or move the folder away')
         if not run.config.exists():
             write_config(self._config(run), run.config)
         return Config.fromfile(run.config)
@@ -280,7 +280,8 @@ class Driver:
             self._launch(run, 'test', self._test_command(run, checkpoint), place, 0, 0, lock)
             metrics = read_test_metrics(run.test_dir)
         if metrics is None:
-            raise RunFailed(f'the test ended without an error, but left no metrics in {run.test_dir}')
+            raise RunFailed('the test ended without an error, but left no metrics in '
+                            f'{run.test_dir}')
         return metrics
 
     def _launch(self, run: RunFolder, phase: str, command: list[str], place: str, max_epochs: int,
@@ -359,8 +360,8 @@ def read_test_metrics(test_dir: Path) -> dict | None:
 def coco_percentages(metrics: dict) -> tuple[dict[str, float | None], list[str]]:
     """mmdet's COCO metrics in the paper's names and unit (per cent), and notes on odd ones.
 
-    Without a single detection mmdet reports no metric at all: that is an AP of 0. A size of which the
-    data have no object has no AP (mmdet: -1): None.
+    Without a single detection mmdet reports no metric at all: that is an AP of 0. A size of which
+    the data have no object has no AP (mmdet: -1): None.
     """
     if f'coco/bbox_{_MMDET_METRICS["AP"]}' not in metrics:
         return dict.fromkeys(COCO_METRICS, 0.0), ['no detection at all: mmdet reported no metric, '

@@ -1,7 +1,7 @@
 """The tables of the GMConv paper (arXiv 2302.04544) as data: what its authors report.
 
-None of these figures was measured with this project. Numbers are the paper's, digit by digit, in the
-paper's units: per cent for accuracies and AP, millions for parameters.
+None of these figures was measured with this project. Numbers are the paper's, digit by digit, in
+the paper's units: per cent for accuracies and AP, millions for parameters.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ImageNetResult(NamedTuple):
 
 
 class StructureResult(NamedTuple):
-    """A line of Table IV: what the dynamic stem's predictor predicts; ImageNet top-1 in per cent."""
+    """A line of Table IV: what the dynamic stem predicts; ImageNet top-1 in per cent."""
     model: str
     method: str
     sigmas: int | None
@@ -94,8 +94,8 @@ def _detection(detector: str, backbone: str, metrics: tuple[str, ...],
     return DetectionResult(detector, backbone, dict(zip(metrics, values, strict=True)))
 
 
-# The backbone of Table III's "GMConv" has GMConv in the stem and in L1-L4: its S, M and L are those of
-# Table V's last GMConv row.
+# The backbone of Table III's "GMConv" has GMConv in the stem and in L1-L4: its S, M and L are those
+# of Table V's last GMConv row.
 TABLE_III = tuple(_detection(detector, backbone, COCO_METRICS, *values)
                   for detector, backbone, *values in (
     ('faster-rcnn', 'r50', 37.0, 57.8, 40.1, 21.2, 40.6, 48.3),

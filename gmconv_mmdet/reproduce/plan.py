@@ -13,8 +13,8 @@ _EPOCHS = 12  # schedule 1x
 def plan_text(runs: Sequence[RunFolder]) -> str:
     """A line a run with its state and what is left of it, and the sum.
 
-    The unit of cost is one training image seen once: images x epochs. What that takes depends on the
-    machine; MMEngine prints it within the first minute.
+    The unit of cost is one training image seen once: images x epochs. What that takes depends on
+    the machine; MMEngine prints it within the first minute.
     """
     rehearsal = runs[0].rehearsal
     epochs = REHEARSAL_EPOCHS if rehearsal else _EPOCHS

@@ -45,17 +45,17 @@ def read_annotations(path: Path) -> tuple[dict | None, list[str]]:
         tuple[dict | None, list[str]]: None where it is no COCO annotation file.
     """
     if not path.is_file():
-        return None, [f'annotation file {path} is not there. --data-root names the folder that holds '
-                      'annotations/ and the image folders; --train-annotations and '
+        return None, [f'annotation file {path} is not there. --data-root names the folder that '
+                      'holds annotations/ and the image folders; --train-annotations and '
                       '--val-annotations name files of other names']
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
-        return None, [f'annotation file {path} is not readable as JSON ({error}): copy or unpack it '
-                      'again']
+        return None, [f'annotation file {path} is not readable as JSON ({error}): copy or unpack '
+                      'it again']
     if not isinstance(content, dict):
-        return None, [f'annotation file {path} holds a {type(content).__name__}, not the object with '
-                      '"images", "annotations" and "categories" that COCO\'s format asks for']
+        return None, [f'annotation file {path} holds a {type(content).__name__}, not the object '
+                      'with "images", "annotations" and "categories" that COCO\'s format asks for']
     missing = [key for key in ('images', 'annotations', 'categories')
                if not isinstance(content.get(key), list)]
     if missing:
@@ -84,8 +84,8 @@ def class_names(dataset_cfg: dict) -> tuple[object, list[str]]:
     if classes is None:
         classes = DATASETS.get(dataset_cfg['type']).METAINFO['classes']
     if isinstance(classes, str):
-        return classes, [f'metainfo classes is the string {classes!r}, not a tuple of names: a comma '
-                         f'is missing. Write classes=({classes!r},)']
+        return classes, [f'metainfo classes is the string {classes!r}, not a tuple of names: a '
+                         f'comma is missing. Write classes=({classes!r},)']
     problems = []
     if not classes:
         problems.append('metainfo classes is empty: name at least one class')
@@ -118,8 +118,8 @@ def check_categories(content: dict, path: Path, classes: Sequence[str]) -> list[
     names = [str(category.get('name')) for category in content['categories']]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        problems.append(f'{path} has two categories named {_few(twice)}: mmdet tells categories apart '
-                        'by their names')
+        problems.append(f'{path} has two categories named {_few(twice)}: mmdet tells categories '
+                        'apart by their names')
     missing = [name for name in classes if name not in names]
     if missing:
         problems.append(f'classes without a category in {path}: {_few(missing)}. mmdet would count '
@@ -151,12 +151,13 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
         progress (Callable): called with (images done, images in total).
     """
     if not folder.is_dir():
-        return [f'image folder {folder} is not there, which {annotations} needs. --train-images and '
-                '--val-images name folders of other names']
+        return [f'image folder {folder} is not there, which {annotations} needs. --train-images '
+                'and --val-images name folders of other names']
     images = content['images']
     if not images:
         return [f'{annotations} lists no image']
-    unusable = [image for image in images if not {'id', 'file_name', 'width', 'height'} <= set(image)]
+    needed = {'id', 'file_name', 'width', 'height'}
+    unusable = [image for image in images if not needed <= set(image)]
     if unusable:
         return [f'{len(unusable)} images in {annotations} lack id, file_name, width or height, the '
                 f'first is {unusable[0]}']
@@ -172,8 +173,8 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
             missing.append(image['file_name'])
     problems = []
     if missing:
-        problems.append(f'{len(missing)} of {len(images)} images of {annotations} are not in {folder}: '
-                        f'{_few(missing)}')
+        problems.append(f'{len(missing)} of {len(images)} images of {annotations} are not in '
+                        f'{folder}: {_few(missing)}')
     absent = set(missing)
     there = [image for image in images if image['file_name'] not in absent]
     if mode == 'sample':
@@ -193,8 +194,8 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
             bad.append(f'{image["file_name"]} is unreadable ({error})')
         progress(done, len(there))
     if bad:
-        problems.append(f'{len(bad)} of the {len(there)} images of {folder} that were opened differ '
-                        f'from {annotations} or are damaged: {_few(bad)}')
+        problems.append(f'{len(bad)} of the {len(there)} images of {folder} that were opened '
+                        f'differ from {annotations} or are damaged: {_few(bad)}')
     return problems
 
 
@@ -283,8 +284,8 @@ def check_disk(work_root: Path, detectors: Sequence[str]) -> list[str]:
 def check_gpus(gpus: int, launcher: str) -> list[str]:
     """Whether the machine has the GPUs that were asked for. Slurm's are elsewhere."""
     if launcher == 'slurm':
-        return [] if shutil.which('srun') else ['--launcher slurm needs Slurm\'s srun, which is not on '
-                                                'PATH']
+        return [] if shutil.which('srun') else ['--launcher slurm needs Slurm\'s srun, which is '
+                                                'not on PATH']
     import torch
     found = torch.cuda.device_count()
     if gpus > found:

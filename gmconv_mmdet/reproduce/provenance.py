@@ -22,8 +22,8 @@ def file_sha256(path: Path) -> str:
 
 
 def code_version() -> str:
-    """The commit of the checkout that the package runs from, ``+changes`` if it has been edited; the
-    package's version where it isn't a checkout."""
+    """The commit of the checkout that the package runs from, ``+changes`` if it has been edited;
+    the package's version where it isn't a checkout."""
     root = Path(gmconv_mmdet.__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:

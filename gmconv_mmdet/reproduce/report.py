@@ -1,4 +1,4 @@
-"""The paper's table and ours side by side: Markdown, CSV and a figure of the gains by object size."""
+"""The paper's table and ours side by side: Markdown, CSV, and a figure of gains by object size."""
 from __future__ import annotations
 
 import csv
@@ -13,8 +13,8 @@ from .paper import COCO_METRICS
 from .rows import Row, paper_results
 from .run_folder import RunFolder
 
-REHEARSAL_WARNING = ('REHEARSAL: a few small images, a few iterations. No number below is a result; '
-                     'none says anything about the method.')
+REHEARSAL_WARNING = ('REHEARSAL: a few small images, a few iterations. No number below is a '
+                     'result; none says anything about the method.')
 PAPER_BATCH_SIZE = 16
 _NAMES = {'AP': 'AP', 'AP50': 'AP50', 'AP75': 'AP75', 'APS': 'S', 'APM': 'M', 'APL': 'L'}
 
@@ -84,18 +84,18 @@ class Table:
 
 def markdown(table: Table, folder: Path, figure: str) -> str:
     """The report, with links relative to ``folder``."""
-    lines = [f'# {"Rehearsal of " if table.rehearsal else ""}Table {table.name} of the GMConv paper',
-             '']
+    what = 'Rehearsal of ' if table.rehearsal else ''
+    lines = [f'# {what}Table {table.name} of the GMConv paper', '']
     if table.rehearsal:
         lines += [f'**{REHEARSAL_WARNING}**', '']
-    lines += ['Box AP on COCO val in per cent. "paper": printed in arXiv 2302.04544; "here": measured '
-              'with this project, mean ± sample standard deviation (number of seeds). Cells without a '
-              'finished run are empty.', '']
+    lines += ['Box AP on COCO val in per cent. "paper": printed in arXiv 2302.04544; "here": '
+              'measured with this project, mean ± sample standard deviation (number of seeds). '
+              'Cells without a finished run are empty.', '']
     for detector in dict.fromkeys(row.detector for row in table.paper):
         rows = [row for row in table.paper if row.detector == detector]
         lines += [f'## {detector}', '', *_comparison(table, rows), '',
-                  'Gain over the row\'s own baseline (the DCN row for the GMConv-DCN row, else `r50`), '
-                  'in points, seed by seed:', '', *_gains(table, rows), '']
+                  'Gain over the row\'s own baseline (the DCN row for the GMConv-DCN row, else '
+                  '`r50`), in points, seed by seed:', '', *_gains(table, rows), '']
     lines += ['## Gains by object size', '', f'![gains by object size]({figure})', '',
               '## Where the numbers come from', '', *_sources(table, folder), '']
     return '\n'.join(lines)
@@ -184,9 +184,9 @@ def csv_text(table: Table) -> str:
     """One line a row and metric. Empty cells: not measured."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(['table', 'rehearsal', 'detector', 'backbone', 'metric', 'paper', 'measured_mean',
-                     'measured_std', 'seeds', 'baseline', 'paper_gain', 'measured_gain_mean',
-                     'measured_gain_std', 'gain_seeds'])
+    writer.writerow(['table', 'rehearsal', 'detector', 'backbone', 'metric', 'paper',
+                     'measured_mean', 'measured_std', 'seeds', 'baseline', 'paper_gain',
+                     'measured_gain_mean', 'measured_gain_std', 'gain_seeds'])
 
     def cells(summary: Summary | None) -> list:
         if summary is None:
@@ -206,8 +206,8 @@ def csv_text(table: Table) -> str:
 
 
 def draw_gains(table: Table, path: Path) -> None:
-    """A PNG with a panel a detector: gains in AP for small, medium and large objects, the paper's as
-    hollow bars, ours as filled ones, with the spread over seeds. Rows with GMConv only."""
+    """A PNG with a panel a detector: gains in AP for small, medium and large objects, the paper's
+    as hollow bars, ours as filled ones, with the spread over seeds. Rows with GMConv only."""
     import matplotlib
     from matplotlib.figure import Figure
     detectors = list(dict.fromkeys(row.detector for row in table.paper))

@@ -95,8 +95,8 @@ class RunFolder:
             return None
         found = tuple(result.get(key) for key in ('schema', 'row', 'seed', 'rehearsal'))
         if found != (SCHEMA, self.row.name, self.seed, self.rehearsal):
-            raise RunFolderError(f'{self.result} is not the result of {self.title}: it says schema, '
-                                 f'row, seed, rehearsal = {found}. Move the folder away')
+            raise RunFolderError(f'{self.result} is not the result of {self.title}: it says '
+                                 f'schema, row, seed, rehearsal = {found}. Move the folder away')
         return result
 
     def state(self) -> str:

@@ -1,7 +1,7 @@
 """A child process that never outlives its driver, and a lock that outlives the driver if it must.
 
-The driver may be killed at any moment. Its child then has to end too, or it would write into the same
-folder as the one that the next driver starts:
+The driver may be killed at any moment. Its child then has to end too, or it would write into the
+same folder as the one that the next driver starts:
 
 * on Linux the kernel signals the child when the driver dies;
 * the child inherits the folder's lock, so that the next driver waits until the child is gone.
@@ -68,10 +68,10 @@ def folder_lock(path: Path, wait_seconds: float, say: Callable[[str], None]) -> 
                 file.seek(0)
                 owner = file.read().strip() or 'another process'
                 if time.monotonic() > end:
-                    raise FolderBusy(f'{owner} or a process it started is at work in {path.parent}. '
-                                     'Wait for it, or stop it') from None
+                    raise FolderBusy(f'{owner} or a process it started is at work in '
+                                     f'{path.parent}. Wait for it, or stop it') from None
                 if not told:
-                    say(f'waiting for {owner}, or a process it started, to leave {path.parent.name}')
+                    say(f'waiting for {owner} or a process it started to leave {path.parent.name}')
                     told = True
                 time.sleep(0.2)
         file.seek(0)
@@ -107,8 +107,8 @@ def run_supervised(command: Sequence[str], log: Path, environment: Mapping[str, 
         environment (Mapping[str, str]): its environment.
         lock (int): descriptor that it inherits.
         on_poll (Callable): called every ``poll_seconds`` while it runs.
-        launcher (bool): it starts processes of its own, as torchrun does, and must get the chance to
-            end them: it is asked to stop (SIGTERM) where other programs are killed.
+        launcher (bool): it starts processes of its own, as torchrun does, and must get the chance
+            to end them: it is asked to stop (SIGTERM) where other programs are killed.
         on_start (Callable): called with its process id.
         poll_seconds (float): seconds.
 

@@ -2,10 +2,10 @@
 
     python tests/reproduce/kill_driver.py --data-root COCO128 --work-root W --kills 12
 
-Rehearses Table V (all fourteen rows unless --rows says fewer) and sends SIGKILL to the driver, and to
-nothing else, at random moments: at any time after its start, spread over the rows. Then lets it finish,
-checks what lies on disk, writes the report and prints what happened, as Markdown. By hand or from
-test_kill_driver.py; all fourteen rows take a quarter of an hour on two idle CPU cores.
+Rehearses Table V (all fourteen rows unless --rows says fewer) and sends SIGKILL to the driver, and
+to nothing else, at random moments. Then lets it finish, checks what lies on disk, writes the report
+and prints what happened, as Markdown. By hand or from test_kill_driver.py; all fourteen rows take a
+quarter of an hour on two idle CPU cores.
 """
 import argparse
 import json
@@ -86,9 +86,9 @@ def check_runs(root: Path) -> list[str]:
         name = path.parent.name
         ends = Counter((e['phase'], e.get('status')) for e in entries if e['event'] == 'end')
         starts = [e for e in entries if e['event'] == 'start']
-        # A launch that ended well is never repeated: two trainings (before and after the rehearsal's
-        # resume) and one test. A kill between an epoch's checkpoint and the end of its process saves
-        # the launch its end, hence "at most".
+        # A launch that ended well is never repeated: two trainings (before and after the
+        # rehearsal's resume) and one test. A kill between an epoch's checkpoint and the end of its
+        # process saves the launch its end, hence "at most".
         if ends['train', 0] > 2 or ends['test', 0] > 1:
             faults.append(f'{name}: finished work was repeated: {dict(ends)}')
         if any(status != 0 for _, status in ends):
@@ -113,6 +113,8 @@ def main() -> int:
     parser.add_argument('--work-root', type=Path, required=True)
     parser.add_argument('--rows', nargs='+')
     parser.add_argument('--kills', type=int, default=12)
+    parser.add_argument('--row-seconds', type=float, default=60,
+                        help='about what a row takes, until the first is measured')
     parser.add_argument('--seed', type=int, default=0, help='of the random moments')
     args = parser.parse_args()
     rng = random.Random(args.seed)
@@ -123,12 +125,13 @@ def main() -> int:
     args.work_root.mkdir(parents=True, exist_ok=True)
     log = args.work_root / 'driver.log'
     faults, protocol, begun = [], [], time.monotonic()
-    rows, longest = len(args.rows or range(14)), 30.0
+    rows, row_seconds = len(args.rows or range(14)), args.row_seconds
     while True:
         driver, started, before = start(run, log), time.monotonic(), results(root)
         if len(protocol) < args.kills:
-            # From the first second on: kills meet every phase, start-up and preflight too.
-            moment = rng.uniform(0.5, 1.5 * longest)
+            # Spread over the rows that are left, and from the first second of a driver on.
+            to_go = (rows - len(before)) * row_seconds / (args.kills - len(protocol) + 1)
+            moment = rng.uniform(0.5, max(30, 2 * to_go))
             try:
                 driver.wait(timeout=moment)
             except subprocess.TimeoutExpired:
@@ -144,7 +147,7 @@ def main() -> int:
         faults += [f'{name}: a finished row was written again' for name in before
                    if after.get(name) != before[name]]
         if len(after) > len(before):
-            longest = max(longest, (time.monotonic() - started) / (len(after) - len(before)))
+            row_seconds = (time.monotonic() - started) / (len(after) - len(before))
         if status == -signal.SIGKILL:
             continue
         if status != 0:
