@@ -1,3 +1,5 @@
+from .cifar_resnet import CifarResNet
+from .gm_backbone import GMBackbone
 from .gm_resnet import GMResNet
 
-__all__ = ['GMResNet']
+__all__ = ['CifarResNet', 'GMBackbone', 'GMResNet']

@@ -12,9 +12,7 @@ from mmengine.logging import print_log
 
 from ..layers import GMConv2d
 from .frozen_masks import FrozenMasks, check_freeze_masks
-from .swap import PLAIN_CONVS, spatial_convs, swap
-
-GM_STEMS = ('dynamic', 'static', None)
+from .swap import PLAIN_CONVS, check_gm_stem, spatial_convs, swap
 
 
 @MODELS.register_module()
@@ -61,8 +59,8 @@ class GMResNet(FrozenMasks, ResNet):
                  **kwargs) -> None:
         if depth not in self.arch_settings:
             raise ValueError(f'depth must be one of {list(self.arch_settings)}, got {depth!r}')
-        if gm_stem not in GM_STEMS:
-            raise ValueError(f'gm_stem must be one of {GM_STEMS}, got {gm_stem!r}')
+        gm_cfg = dict(gm_cfg or {})
+        check_gm_stem(gm_stem, gm_cfg)
         if (isinstance(gm_stages, str) or not isinstance(gm_stages, Sequence)
                 or len(gm_stages) != num_stages
                 or any(not isinstance(stage, bool) for stage in gm_stages)):
@@ -72,10 +70,6 @@ class GMResNet(FrozenMasks, ResNet):
         if conv_cfg is not None:
             raise ValueError('conv_cfg must be None: GMResNet places the convolutions, see gm_stem '
                              f'and gm_stages. Got {conv_cfg!r}')
-        gm_cfg = dict(gm_cfg or {})
-        if 'dynamic' in gm_cfg:
-            raise ValueError('gm_cfg must not hold "dynamic": gm_stem says what the stem is, and '
-                             'stages are static')
         if dcn is not None:
             if depth in (18, 34) and any(stage_with_dcn):
                 raise ValueError(f'dcn needs depth 50, 101 or 152: mmdet has none for depth {depth}')

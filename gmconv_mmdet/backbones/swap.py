@@ -15,6 +15,18 @@ from ..layers import GMConv2d
 # subclasses (deformable, weight-standardised, ...) compute something else and are left alone.
 PLAIN_CONVS = (nn.Conv2d, MmcvConv2d)
 
+GM_STEMS = ('dynamic', 'static', None)
+
+
+def check_gm_stem(gm_stem: str | None, gm_cfg: dict) -> None:
+    """Raise a ``ValueError`` that names the rule and the value for a stem that there is not, or for
+    ``gm_cfg`` with a second opinion on it."""
+    if gm_stem not in GM_STEMS:
+        raise ValueError(f'gm_stem must be one of {GM_STEMS}, got {gm_stem!r}')
+    if 'dynamic' in gm_cfg:
+        raise ValueError('gm_cfg must not hold "dynamic": gm_stem says what the stem is, and all else '
+                         'is static')
+
 
 def spatial_convs(module: nn.Module) -> list[str]:
     """Names of the plain convolutions in ``module`` whose kernel is larger than 1x1, in the order in
@@ -26,7 +38,7 @@ def spatial_convs(module: nn.Module) -> list[str]:
         if type(child) in PLAIN_CONVS:
             if child.kernel_size != (1, 1):
                 names.append(name)
-        elif not hasattr(child, 'kernel_size'):
+        elif not hasattr(child, 'weight'):  # mmcv's ConvModule has a kernel_size, but no weight
             names += [f'{name}.{inner}' for inner in spatial_convs(child)]
     return names
 

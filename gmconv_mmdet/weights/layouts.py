@@ -140,6 +140,34 @@ def find_backbone(checkpoint: dict, expected: Collection[str],
         outside=[name for name in tensors if not name.startswith(best_prefix)])
 
 
+def bare_backbone(checkpoint: dict, prefix: str | None = None) -> FoundBackbone:
+    """The tensors of the backbone in ``checkpoint`` where no network says which names to expect: what
+    stands behind ``backbone.``, or else everything but the usual classifiers.
+
+    Raises:
+        CheckpointError: no tensors, or none behind ``prefix``.
+    """
+    containers = ((name, _tensors(checkpoint.get(name))) for name in _CONTAINERS)
+    container, tensors = next(((name, own) for name, own in containers if own),
+                              ('the top level', _tensors(checkpoint)))
+    if prefix is None:
+        prefix = next((start for start in ('module.backbone.', 'backbone.', 'module.')
+                       if any(name.startswith(start) for name in tensors)), '')
+    elif prefix and not prefix.endswith('.'):
+        prefix += '.'
+    own = {name[len(prefix):]: name for name in tensors if name.startswith(prefix)}
+    kept = {name: full for name, full in own.items() if not _HEAD.match(name)}
+    if not kept:
+        raise CheckpointError(f'no backbone in {container}'
+                              f'{f" behind the prefix {prefix!r}" if prefix else ""}: its names are '
+                              f'{_listed(tensors or checkpoint, 8)}')
+    return FoundBackbone(
+        tensors={name: tensors[full] for name, full in kept.items()},
+        source=kept,
+        layout=', '.join([container] + [f'prefix "{prefix}"'] * bool(prefix)),
+        outside=[name for name in tensors if name not in kept.values()])
+
+
 def why_superfluous(name: str, expected: Collection[str]) -> str | None:
     """Why a backbone's checkpoint may well hold ``name`` though the network has no such tensor:
     a classifier, or a stage that the network leaves out. ``None`` where that isn't so."""

@@ -1,0 +1,3 @@
+# Fig. 6: another initial sigma than 5.
+_base_ = './resnet56-sgmconv_cifar100.py'
+model = dict(backbone=dict(gm_cfg=dict(init_sigma=10)))

@@ -1,0 +1,2 @@
+_base_ = './resnet56_cifar100.py'
+model = dict(backbone=dict(gm_stem='static', gm_body='static'))

@@ -1,0 +1,5 @@
+_base_ = [
+    '_base_/resnet56.py',
+    '_base_/cifar10_packed.py',
+    '_base_/schedule_160e.py',
+]

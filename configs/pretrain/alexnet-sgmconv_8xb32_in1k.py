@@ -1,0 +1,2 @@
+_base_ = './alexnet_8xb32_in1k.py'
+model = dict(backbone=dict(gm_stem='static', gm_body='static'))

@@ -1,0 +1,2 @@
+_base_ = './mobilenet-v2_8xb32_in1k.py'
+model = dict(backbone=dict(gm_stem='dynamic', gm_body='static'))

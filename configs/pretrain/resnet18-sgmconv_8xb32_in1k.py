@@ -1,0 +1,2 @@
+_base_ = './resnet18_8xb32_in1k.py'
+model = dict(backbone=dict(gm_stem='static', gm_stages=(True, True, True, True)))

@@ -1,0 +1,48 @@
+"""Turn any checkpoint with a backbone in it into a published backbone.
+
+    python tools/convert_backbone.py work_dirs/resnet50-gmconv_8xb32_in1k/epoch_90.pth gm_r50.pth
+    python tools/convert_backbone.py gm_r50-1a2b3c4d.pth r50.pth --to plain
+    python tools/convert_backbone.py torchvision://resnet50 gm_stem_l1.pth --row r50-gm-stem-l1
+
+Strips optimizer, classifier, neck and heads, moves masks without changing what the network computes,
+writes DST-<hash> with its metadata, and accounts for every tensor.
+"""
+import argparse
+import sys
+
+from gmconv_mmdet.weights import CheckpointError
+from gmconv_mmdet.weights.convert import TARGETS, convert_backbone
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', metavar='SRC', help='path, http(s)://, torchvision:// or '
+                        'open-mmlab:// link of a checkpoint')
+    parser.add_argument('destination', metavar='DST', help='.pth or .safetensors file')
+    parser.add_argument('--to', choices=TARGETS, help='gm: masks everywhere, dynamic in the first '
+                        'convolution; plain: nowhere. Default: where they are')
+    parser.add_argument('--row', help='masks where this row of Table V has them: r50-gm-stem-l1')
+    parser.add_argument('--prefix', help='what the backbone\'s names in SRC start with, where it is '
+                        'not found')
+    args = parser.parse_args()
+    try:
+        published = convert_backbone(args.source, args.destination, args.to, args.row, args.prefix)
+    except (CheckpointError, OSError, ImportError) as error:
+        print(f'convert_backbone: {error}', file=sys.stderr)
+        return 1
+    print(published.report)
+    for name in published.report.approximated:
+        print(f'APPROXIMATED {name}: {published.report.reasons[name]}')
+    for name, value in published.meta.items():
+        if name != 'placement' and value:
+            print(f'{name}: {value}')
+    kinds = list(published.meta['placement'].values())
+    print('masks: ' + (', '.join(f'{kinds.count(kind)} {kind}' for kind in sorted(set(kinds)))
+                       or 'none'))
+    print(f'written: {published.path}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
