@@ -1,3 +1,4 @@
+from .fold import FoldGMConvHook
 from .sigma_log import SigmaLogHook
 
-__all__ = ['SigmaLogHook']
+__all__ = ['FoldGMConvHook', 'SigmaLogHook']

@@ -8,6 +8,7 @@ import torch.nn as nn
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from .frozen_product import FrozenProduct
 from .gaussian_mask import gaussian_mask
 from .sigma_predictor import SigmaPredictor, check_sigma_options
 
@@ -53,6 +54,7 @@ class GMConv2d(nn.Conv2d):
         self.register_parameter('sigma', None)
         self.sigma_predictor = None
         self.init_sigma = float(init_sigma)
+        self._frozen_product = FrozenProduct()
         if self.kernel_size == (1, 1):
             return
         if dynamic:
@@ -100,27 +102,36 @@ class GMConv2d(nn.Conv2d):
             return self.weight.new_ones(self.kernel_size)
         return gaussian_mask(self.kernel_size, self.sigma)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``(N, C_in, H, W)`` or ``(C_in, H, W)`` as ``nn.Conv2d`` does."""
+    def plain_weight(self) -> Tensor | None:
+        """Weight of the ``nn.Conv2d`` that this layer equals, ``(C_out, C_in / groups, K_h, K_w)``;
+        None where there is none, because the mask depends on the input."""
         if self.dynamic:
-            return self._forward_dynamic(x)
-        if self.sigma is None:
-            return self._conv_forward(x, self.weight, self.bias)
-        return self._conv_forward(x, self.weight * self.mask(), self.bias)
+            return None
+        return self.weight if self.sigma is None else self.weight * self.mask()
 
-    def _forward_dynamic(self, x: Tensor) -> Tensor:
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # Here rather than in forward(), because mmcv's efficient_conv_bn_eval calls this method with
+        # a weight of its own, into which it has multiplied the batch norm.
+        if self.dynamic:
+            return self._forward_dynamic(x, weight, bias)
+        if self.sigma is not None:
+            weight = (self._frozen_product(weight, self.sigma, self.mask)
+                      if weight is self.weight else weight * self.mask())
+        return super()._conv_forward(x, weight, bias)
+
+    def _forward_dynamic(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.dim() == 3:
-            return self._forward_dynamic(x.unsqueeze(0)).squeeze(0)
-        masks = self.mask(x).to(self.weight.dtype)  # (N, K_h, K_w)
+            return self._forward_dynamic(x.unsqueeze(0), weight, bias).squeeze(0)
+        masks = self.mask(x).to(weight.dtype)  # (N, K_h, K_w)
+        convolve = super()._conv_forward
         if len(masks) == 0:
             # An empty sum keeps the predictor in the graph, as DDP demands of every parameter.
-            return self._conv_forward(x, self.weight * masks.sum(0), self.bias)
+            return convolve(x, weight * masks.sum(0), bias)
         # One convolution a sample: of the exact forms the fastest in training on a CPU, 1.0-1.6 times
         # the plain 7x7 stem forward and backward (2x512^2, 16x96^2, 64x64^2), where one grouped
         # convolution over all samples took 1.5-2.4 times and unfold with a matrix product 1.5-3.2.
         # It also leaves a sample's result independent of its batch mates to the last bit.
-        outputs = [self._conv_forward(sample, self.weight * mask, self.bias)
-                   for sample, mask in zip(x.split(1), masks)]
+        outputs = [convolve(sample, weight * mask, bias) for sample, mask in zip(x.split(1), masks)]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     @torch.no_grad()
@@ -131,7 +142,8 @@ class GMConv2d(nn.Conv2d):
         (The name is the one that timm's ``reparameterize_model`` looks for.)
         """
         if self.sigma is not None:
-            self.weight.mul_(self.mask())
+            # A new parameter: the old one may be another layer's too.
+            self.weight = nn.Parameter(self.plain_weight(), self.weight.requires_grad)
             self.sigma = None
 
     def extra_repr(self) -> str:

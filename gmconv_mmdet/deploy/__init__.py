@@ -1,0 +1,3 @@
+from .fold import fold_gmconv
+
+__all__ = ['fold_gmconv']

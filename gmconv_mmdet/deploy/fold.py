@@ -1,0 +1,70 @@
+"""Folding: masks multiplied into weights, so that plain convolutions are left."""
+from __future__ import annotations
+
+import copy
+from collections.abc import Container
+
+import torch
+import torch.nn as nn
+
+
+def is_foldable(module: nn.Module) -> bool:
+    """Whether ``module`` is a convolution of ours that equals a plain one as it stands.
+
+    Ours are the subclasses of ``nn.Conv2d`` with a method ``plain_weight()``, which returns the weight
+    of the equal ``nn.Conv2d``, or None where there is no such weight (a dynamic GMConv).
+    """
+    return (isinstance(module, nn.Conv2d) and hasattr(module, 'plain_weight')
+            and module.plain_weight() is not None)
+
+
+def plain_conv(layer: nn.Conv2d, weight: torch.Tensor) -> nn.Conv2d:
+    """An ``nn.Conv2d`` with the arguments, bias and mode of ``layer``, and the given weight
+    ``(C_out, C_in / groups, K_h, K_w)``, whose dtype, device and memory format it takes."""
+    conv = nn.Conv2d(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        groups=layer.groups,
+        bias=layer.bias is not None,
+        padding_mode=layer.padding_mode,
+        device='meta')  # no initialisation: neither time nor random numbers
+    conv.weight = nn.Parameter(weight.detach(), layer.weight.requires_grad)
+    conv.bias = layer.bias
+    return conv.train(layer.training)
+
+
+@torch.no_grad()
+def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = ()) -> nn.Module:
+    """Replace every static GMConv by the ``nn.Conv2d`` that computes the same.
+
+    Exact: the plain convolution's weight is the very product that the layer computes in each forward
+    pass. Bias, padding mode, dtype, device, memory format, ``requires_grad`` and train/eval mode stay
+    as they are. A dynamic GMConv is left alone, because its mask depends on the input; so are all
+    convolutions that are not ours (deformable ones, say). Safe to repeat, and right before as well as
+    after mmcv's ``fuse_conv_bn``. Hooks registered on a replaced layer don't move to its successor.
+
+    Args:
+        model (nn.Module): a layer, backbone, detector or any other network.
+        inplace (bool): change ``model`` itself instead of a copy. Without, ``model`` and its parameters
+            are untouched.
+        keep (Container[str]): names of layers (as in ``model.named_modules()``) that stay as they are.
+
+    Returns:
+        nn.Module: the copy, or ``model`` if in place; where ``model`` is itself a static GMConv, its
+        successor.
+    """
+    if not inplace:
+        model = copy.deepcopy(model)
+    successors: dict[nn.Module, nn.Conv2d] = {}  # a layer used in two places stays one layer
+    for name, module in list(model.named_modules()):
+        if name not in keep and is_foldable(module):
+            successors[module] = plain_conv(module, module.plain_weight())
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):  # named_children() skips repetitions
+            if child in successors:
+                setattr(parent, name, successors[child])
+    return successors.get(model, model)
