@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 import gmconv_mmdet.analysis.field_table as table
 from gmconv_mmdet.analysis.configured_network import (analyze_config, configured_scale,
-                                                      configured_size, roi_levels)
+                                                      configured_size, roi_assignment)
 from gmconv_mmdet.analysis.field_picture import save_picture
 from gmconv_mmdet.analysis.field_trace import ReceptiveFieldError
 from gmconv_mmdet.analysis.fpn_assignment import boxes_beyond_field, resized_boxes
@@ -58,10 +58,11 @@ def main() -> None:
         scale, keep_ratio = configured_scale(cfg) or (size[::-1], False)
         if args.size:
             scale, keep_ratio = size[::-1], True
-        levels = report.outputs[:roi_levels(cfg) or len(report.outputs)]
+        count, finest_scale = roi_assignment(cfg)
+        levels = report.outputs[:count or len(report.outputs)]
         stages = [f for name, f in report.modules.items() if name.startswith('backbone[')]
         boxes = resized_boxes(args.annotations, scale, keep_ratio)
-        rows = boxes_beyond_field(levels, stages, boxes)
+        rows = boxes_beyond_field(levels, stages, boxes, finest_scale)
         print(f'\n{table.level_table(rows)}')
         content['levels'] = [dict(level=r.level, boxes=r.boxes, beyond_field=r.beyond_field,
                                   beyond_stage=r.beyond_stage, beyond_effective=r.beyond_effective)

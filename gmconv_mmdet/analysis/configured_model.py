@@ -38,10 +38,9 @@ def model_labels(configs: Sequence[str], checkpoints: Sequence[str | None]) -> l
     two would be the same otherwise."""
     stems = [Path(config).stem.split('_') for config in configs]
     if len(set(map(tuple, stems))) > 1:
-        while len({stem[0] for stem in stems}) == 1:
-            stems = [stem[1:] for stem in stems]
-        while len({stem[-1] for stem in stems}) == 1:
-            stems = [stem[:-1] for stem in stems]
+        for end, rest in ((0, slice(1, None)), (-1, slice(-1))):
+            while len({stem[end] for stem in stems}) == 1 and min(map(len, stems)) > 1:
+                stems = [stem[rest] for stem in stems]
     labels = ['_'.join(stem) for stem in stems]
     labels = [f'{label}, {Path(checkpoint).stem if checkpoint else "random"}'
               if labels.count(label) > 1 else label for label, checkpoint in zip(labels, checkpoints)]
@@ -82,8 +81,8 @@ def load_model(config: str, checkpoint: str | None = None, label: str | None = N
 def feature_maps(network: FeatureExtractor, image: Tensor) -> dict[str, Tensor]:
     """The maps of backbone and neck under their usual names.
 
-    ``C<n>`` are the backbone's, ``P<n>`` the neck's; the first of each is called after the logarithm
-    of its stride (a stride of 4 is level 2), the others count on: a ResNet with an FPN gives C2-C5 and
+    ``C<n>`` are the backbone's, ``P<n>`` the neck's, ``n`` the logarithm of the stride (a stride of 4
+    is level 2), at least one more than that of the map before: a ResNet with an FPN gives C2-C5 and
     P2-P6.
 
     Args:
@@ -106,8 +105,12 @@ def _listed(features: Tensor | Sequence[Tensor]) -> list[Tensor]:
 
 
 def _named(letter: str, features: list[Tensor], image: Tensor) -> dict[str, Tensor]:
-    first = stride_of(features[0], image).bit_length() - 1
-    return {f'{letter}{first + i}': feature for i, feature in enumerate(features)}
+    named, number = {}, -1
+    for feature in features:
+        # Dilated stages keep the stride of the stage before, but not its number.
+        number = max(number + 1, stride_of(feature, image).bit_length() - 1)
+        named[f'{letter}{number}'] = feature
+    return named
 
 
 def stride_of(feature: Tensor, image: Tensor) -> int:

@@ -1,14 +1,15 @@
 """The part of a configured model that sees the image: its backbone and its neck."""
 
 import copy
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, ContextManager, Dict, List, Mapping, Optional, Tuple
 
 import torch
 import torch.nn as nn
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
+from .fpn_assignment import FINEST_SCALE
 from .receptive_field import ReceptiveFieldError, Report, analyze
 
 
@@ -66,30 +67,43 @@ def build_extractor(cfg: Config, backbone: Optional[Mapping] = None,
         backbone: a backbone config to use instead of the config's own.
         with_neck: False for the backbone alone.
     """
-    init_default_scope(cfg.get('default_scope') or 'mmdet')
     _, detector = find_detector(cfg['model'])
     necks = detector.get('neck') if with_neck else None
     necks = [] if necks is None else necks if isinstance(necks, (list, tuple)) else [necks]
-    return FeatureExtractor(MODELS.build(without_weights(backbone or detector['backbone'])),
-                            [MODELS.build(without_weights(neck)) for neck in necks])
+    with config_scope(cfg):
+        return FeatureExtractor(MODELS.build(without_weights(backbone or detector['backbone'])),
+                                [MODELS.build(without_weights(neck)) for neck in necks])
+
+
+def config_scope(cfg: Config) -> ContextManager[None]:
+    """Names in configs are looked up in the config's default scope inside this context."""
+    return DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmdet')
 
 
 def configured_scale(cfg: Config) -> Optional[Tuple[Tuple[int, int], bool]]:
-    """The size to which the test pipeline resizes: ``((W, H), keep_ratio)``, or None.
+    """The size at which images reach the network: ``((W, H), keep_ratio)``, or None.
 
-    As in MMDetection's ``Resize``: with ``keep_ratio`` the image fits into the scale, whichever
-    way it is turned.
+    It is the last resize or crop of the test pipeline, else the last crop of the training pipeline
+    (CIFAR's images have their size, CornerNet tests at the images' own). As in MMDetection's
+    ``Resize``: with ``keep_ratio`` the image fits into the scale, whichever way it is turned.
     """
-    for step in _steps(_test_pipeline(cfg)):
-        scale = step.get('scale') or step.get('img_scale')
-        kind = str(step.get('type', '')).rpartition('.')[2]
-        if scale is None and kind in ('CenterCrop', 'ResizeEdge', 'RandomCrop'):
-            scale = step.get('crop_size')
-        if scale is not None and ('Resize' in kind or 'Crop' in kind):
-            scale = (scale, scale) if isinstance(scale, int) else tuple(scale[-1]) \
-                if isinstance(scale[0], (list, tuple)) else tuple(scale)
-            return scale, bool(step.get('keep_ratio', False))
-    return None
+    found = [_scale(step) for step in _steps(_pipeline(cfg, 'test'))]
+    found += [_scale(step) for step in _steps(_pipeline(cfg, 'train'))
+              if 'Crop' in str(step.get('type'))] if not any(found) else []
+    found = [scale for scale in found if scale is not None]
+    return found[-1] if found else None
+
+
+def _scale(step: Mapping) -> Optional[Tuple[Tuple[int, int], bool]]:
+    kind = str(step.get('type', '')).rpartition('.')[2]
+    scale = step.get('crop_size') if 'Crop' in kind else \
+        step.get('scale') or step.get('img_scale') if 'Resize' in kind else None
+    if scale is None:
+        return None
+    if isinstance(scale, (list, tuple)) and isinstance(scale[0], (list, tuple)):
+        scale = scale[-1]   # several scales: the last is the largest
+    width, height = (scale, scale) if isinstance(scale, int) else scale
+    return (width, height), bool(step.get('keep_ratio', False))
 
 
 def configured_size(cfg: Config) -> Optional[Tuple[int, int]]:
@@ -113,12 +127,12 @@ def preprocessor_config(cfg: Config) -> Mapping:
     return {}
 
 
-def _test_pipeline(cfg: Config) -> List[Mapping]:
-    dataset: Any = (cfg.get('test_dataloader') or {}).get('dataset', {})
+def _pipeline(cfg: Config, phase: str) -> List[Mapping]:
+    dataset: Any = (cfg.get(f'{phase}_dataloader') or {}).get('dataset', {})
     while isinstance(dataset, Mapping) and 'pipeline' not in dataset and 'dataset' in dataset:
         dataset = dataset['dataset']
     return (dataset.get('pipeline') if isinstance(dataset, Mapping) else None) or \
-        cfg.get('test_pipeline') or []
+        cfg.get(f'{phase}_pipeline') or []
 
 
 def _steps(pipeline: Any) -> List[Dict]:
@@ -132,12 +146,15 @@ def _steps(pipeline: Any) -> List[Dict]:
     return steps
 
 
-def roi_levels(cfg: Config) -> Optional[int]:
-    """How many pyramid levels the box head pools from, or None without such a head."""
+def roi_assignment(cfg: Config) -> Tuple[Optional[int], float]:
+    """How many pyramid levels the box head pools from (None without such a head), and the finest
+    scale by which boxes are assigned to them."""
     extractor = find_detector(cfg['model'])[1].get('roi_head', {}).get('bbox_roi_extractor')
     if isinstance(extractor, (list, tuple)):
         extractor = extractor[0]
-    return len(extractor['featmap_strides']) if extractor else None
+    if not extractor:
+        return None, FINEST_SCALE
+    return len(extractor['featmap_strides']), extractor.get('finest_scale', FINEST_SCALE)
 
 
 def load_weights(network: FeatureExtractor, checkpoint: str) -> int:

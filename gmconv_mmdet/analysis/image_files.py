@@ -16,8 +16,8 @@ from .configured_network import configured_scale, preprocessor_config
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
-class UnreadableImage(ValueError):
-    """A file that is missing or holds no image; the message names it."""
+class UnusableImage(ValueError):
+    """An image that can't be read or measured; the message names it and says why."""
 
 
 def image_files(folder: str | Path, limit: int | None = None) -> list[Path]:
@@ -58,15 +58,15 @@ def read_image(path: str | Path) -> np.ndarray:
     """``(H, W, 3)`` uint8 in OpenCV's order of colours.
 
     Raises:
-        UnreadableImage: the file is missing, empty, cut short or no image.
+        UnusableImage: the file is missing, empty, cut short or no image.
     """
     try:
         content = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise UnreadableImage(f'{path}: {error.strerror or error}') from error
+        raise UnusableImage(f'{path}: {error.strerror or error}') from error
     image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     if image is None:
-        raise UnreadableImage(f'{path}: no image, or a damaged one')
+        raise UnusableImage(f'{path}: no image, or a damaged one')
     return image
 
 

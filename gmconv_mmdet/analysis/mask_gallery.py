@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .configured_model import ConfiguredModel
-from .image_files import UnreadableImage, network_input, read_image, resized
+from .image_files import UnusableImage, network_input, read_image, resized
 from .mask_picture import mask_figure, sigma_figure
 from .masks import LayerMask, describe_masks, gm_layers, predicted_sigmas, stage_averages, write_csv
 
@@ -66,7 +66,7 @@ def _readable(model: ConfiguredModel, paths: Sequence[Path], size: int | None,
     for path in paths:
         try:
             image, _ = resized(model.cfg, read_image(path), size)
-        except UnreadableImage as error:
+        except UnusableImage as error:
             print(f'skipped {error}', file=sys.stderr)
             continue
         files.append(path)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..layers import gaussian_mask
+from .image_files import read_image
 from .masks import LayerMask, stage_averages
 
 PER_ROW = 7  # masks side by side
@@ -115,7 +116,6 @@ def sigma_figure(predicted: Mapping[str, Tensor], kernel_sizes: Mapping[str, tup
 
 def _draw_layer(part, name: str, sigmas: Tensor, kernel_size: tuple[int, int],
                 files: Sequence[str | Path]) -> None:
-    from .image_files import read_image
     count = min(EXAMPLES, max(1, len(sigmas) // 2))
     grid = part.add_gridspec(4, 2 + count, width_ratios=[3.2, 0.1] + [1] * count)
     order = sigmas.prod(1).argsort()

@@ -20,7 +20,7 @@ from mmengine.registry import MODELS
 
 from gmconv_mmdet.backbones import edited  # registers EditedBackbone
 
-from .configured_network import build_extractor, find_detector
+from .configured_network import build_extractor, config_scope, find_detector
 from .field_trace import ReceptiveFieldError
 from .receptive_field import LayerField, Report, analyze
 
@@ -71,8 +71,9 @@ def advise(cfg: Config, input_size: Tuple[int, int]) -> List[Advice]:
     first = evaluate(cfg, original, input_size)
     if first.report is None:
         raise ReceptiveFieldError(first.error)
-    return [first] + [evaluate(cfg, change, input_size)
-                      for change in propose(original.backbone, first.report)]
+    with config_scope(cfg):
+        changes = propose(original.backbone, first.report)
+    return [first] + [evaluate(cfg, change, input_size) for change in changes]
 
 
 def evaluate(cfg: Config, change: Change, input_size: Tuple[int, int]) -> Advice:
@@ -190,7 +191,9 @@ def _stem_changes(backbone: Dict[str, Any], report: Report) -> List[Change]:
                               _edit(backbone, {name: dict(stride=1)}), _STRIDES))
     pool = _first(report, 'pooling')
     edits = {name: dict(kernel_size=3, stride=1)}
-    if pool is not None and list(report.layers).index(pool[0]) <= 1:
+    local = [n for n, l in report.layers.items()
+             if l.kind in ('convolution', 'pooling') and not l.is_global]
+    if pool is not None and local[:2] == [name, pool[0]]:   # pools what the stem gives
         edits[pool[0]] = None
     if len(changes) == 2 or (changes and len(edits) == 2):
         changes.append(Change(

@@ -2,15 +2,19 @@
 
 import inspect
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
+import torch
+import torchvision
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 
 from .configured_network import analyze_config, configured_size
 from .field_table import pair
-from .receptive_field import Report, analyze
+from .field_trace import ReceptiveFieldError
+from .receptive_field import FieldSize, Report, analyze
 
 _RESNET = dict(depth=50)
 _SAC = dict(_RESNET, conv_cfg=dict(type='ConvAWS'), sac=dict(type='SAC', use_deform=True),
@@ -58,10 +62,10 @@ def registered_backbones() -> List[str]:
 def survey_backbones(input_size: Tuple[int, int]) -> Iterator[Surveyed]:
     """Build and analyse every backbone of the registry, one after the other."""
     from mmdet.registry import MODELS
-    init_default_scope('mmdet')
     for name in registered_backbones():
         try:
-            backbone = MODELS.build(dict(type=name, **ARGUMENTS.get(name, {})))
+            with DefaultScope.overwrite_default_scope('mmdet'):
+                backbone = MODELS.build(dict(type=name, **ARGUMENTS.get(name, {})))
             yield Surveyed(name, analyze(backbone, input_size))
         except Exception as error:   # whatever a registered class does: it is the reason
             yield Surveyed(name, None, f'{type(error).__name__}: {error}')
@@ -82,21 +86,41 @@ def survey_configs(paths: Sequence[Union[str, Path]],
             yield Surveyed(str(path), None, f'{type(error).__name__}: {error}')
 
 
+def survey_torchvision(names: Sequence[str], input_size: Tuple[int, int]) -> Iterator[Surveyed]:
+    """Analyse torchvision's classification networks, without weights."""
+    for name in names:
+        try:
+            with torch.device('meta'):   # nothing to initialise
+                model = torchvision.models.get_model(name, weights=None)
+            yield Surveyed(name, analyze(model, input_size))
+        except (ReceptiveFieldError, ValueError) as error:
+            yield Surveyed(name, None, f'{type(error).__name__}: {error}')
+
+
+def _output(field: FieldSize) -> str:
+    if field.r_max == (inf, inf):
+        return 'global'
+    return (pair(field.r_max) + ' (about)' * (not field.exact)
+            + ' + global' * any(field.has_global_path))
+
+
 def markdown(rows: Sequence[Surveyed], head: str) -> str:
-    """A table of what was analysed, then a list of what was refused."""
-    from .field_table import pair
-    lines = [f'| {head} | input | useful inputs | unproductive | r max of the outputs |',
-             '|---|---|---|---|---|']
+    """A table of what was analysed, subjects of the same outcome in one row, then the refused."""
+    outcomes: Dict[str, List[str]] = {}
     refused = []
     for row in rows:
         if row.report is None:
             refused.append(f'* `{row.name}`: {row.reason}')
-            continue
-        report = row.report
-        outputs = ', '.join(pair(o.r_max) + ' (about)' * (not o.exact)
-                            + ' + global' * any(o.has_global_path) for o in report.outputs)
-        note = f' ({row.reason})' if row.reason else ''
-        lines.append(f'| `{row.name}`{note} | {pair(report.input_size)} | '
-                     f'{pair(report.min_size)} to {pair(report.max_size)} | '
-                     f'{len(report.unproductive)} | {outputs} |')
+        else:
+            note = f' ({row.reason})' if row.reason else ''
+            outcomes.setdefault(_outcome(row.report), []).append(f'`{row.name}`{note}')
+    lines = [f'| {head} | input | useful inputs | unproductive | r max of the outputs |',
+             '|---|---|---|---|---|']
+    lines += [f'| {"<br>".join(names)} | {cells} |' for cells, names in outcomes.items()]
     return '\n'.join(lines + ['', 'Refused:', ''] + (refused or ['* none']))
+
+
+def _outcome(report: Report) -> str:
+    return ' | '.join([
+        pair(report.input_size), f'{pair(report.min_size)} to {pair(report.max_size)}',
+        str(len(report.unproductive)), ', '.join(map(_output, report.outputs))])

@@ -4,7 +4,7 @@ from mmengine.config import Config
 
 from gmconv_mmdet.analysis.configured_network import (analyze_config, build_extractor,
                                                       configured_scale, configured_size,
-                                                      find_detector, load_weights, roi_levels,
+                                                      find_detector, load_weights, roi_assignment,
                                                       without_weights)
 
 PIPELINES = [
@@ -14,7 +14,7 @@ PIPELINES = [
     (dict(type='TestTimeAug',
           transforms=[[dict(type='Resize', scale=(640, 640), keep_ratio=True)]]),
      32, ((640, 640), True), (640, 640)),
-    (dict(type='Resize', scale_factor=1.0), 1, None, None)]
+    (dict(type='Resize', scale_factor=1.0), 1, ((511, 500), False), (500, 511))]
 
 
 def detector(**backbone):
@@ -27,7 +27,9 @@ def detector(**backbone):
 def test_size_from_the_test_pipeline(step, divisor, scale, size):
     model = detector()
     model['data_preprocessor']['pad_size_divisor'] = divisor
-    cfg = Config(dict(model=model, test_dataloader=dict(dataset=dict(
+    # The training pipeline's crop counts only where the test pipeline names no size.
+    train = [dict(type='Resize', scale=9), dict(type='RandomCrop', crop_size=(511, 500))]
+    cfg = Config(dict(model=model, train_pipeline=train, test_dataloader=dict(dataset=dict(
         type='RepeatDataset', dataset=dict(pipeline=[dict(type='LoadImageFromFile'), step])))))
     assert configured_scale(cfg) == scale
     assert configured_size(cfg) == size
@@ -36,6 +38,17 @@ def test_size_from_the_test_pipeline(step, divisor, scale, size):
 def test_pipeline_on_the_top_level():
     cfg = Config(dict(model=dict(detector()), test_pipeline=[dict(PIPELINES[0][0])]))
     assert configured_size(cfg) == (800, 1344)
+
+
+def test_no_size():
+    cfg = Config(dict(model=detector(), test_pipeline=[dict(type='LoadImageFromFile')]))
+    assert configured_scale(cfg) is None and configured_size(cfg) is None
+
+
+def test_last_step_counts():
+    cfg = Config(dict(model=dict(backbone={}), test_pipeline=[
+        dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=224)]))
+    assert configured_size(cfg) == (224, 224)
 
 
 def test_detector_inside_another_model():
@@ -86,8 +99,8 @@ def test_foreign_checkpoints_are_refused(tmp_path):
         load_weights(network, str(tmp_path / 'shape.pth'))
 
 
-def test_roi_levels():
-    head = dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32]))
+def test_roi_assignment():
+    head = dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32], finest_scale=28))
     cfg = Config(dict(model=dict(detector(), roi_head=head)))
-    assert roi_levels(cfg) == 4
-    assert roi_levels(Config(dict(model=detector()))) is None
+    assert roi_assignment(cfg) == (4, 28)
+    assert roi_assignment(Config(dict(model=detector()))) == (None, 56)

@@ -1,7 +1,7 @@
 import pytest
 
 from gmconv_mmdet.analysis.survey import (Surveyed, markdown, registered_backbones,
-                                          survey_backbones, survey_configs)
+                                          survey_backbones, survey_configs, survey_torchvision)
 
 
 def test_registry_holds_mmdets_backbones_and_ours():
@@ -49,6 +49,12 @@ def test_all_our_configs(repo):
     assert configs
     for row in survey_configs(configs, (256, 320)):
         assert row.report is not None and row.reason == '', (row.name, row.reason)
+
+
+def test_torchvision():
+    known, other = survey_torchvision(['resnet18', 'resnet19'], (64, 64))
+    assert known.report.max_size == (435, 435) and len(known.report.unproductive) == 1
+    assert other.report is None and 'resnet19' in other.reason
 
 
 def test_refusals_go_to_the_list(tmp_path):
