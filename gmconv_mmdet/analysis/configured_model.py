@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, log2
 from pathlib import Path
 
 import torch
@@ -114,5 +115,8 @@ def _named(letter: str, features: list[Tensor], image: Tensor) -> dict[str, Tens
 
 
 def stride_of(feature: Tensor, image: Tensor) -> int:
-    """Pixels between neighbouring units: the ratio of the widths, as the power of two next to it."""
-    return 1 << round(torch.tensor(image.shape[-1] / feature.shape[-1]).log2().item())
+    """Pixels between neighbouring units, a power of two, from the sizes of map and image."""
+    ratio = max(n / m for n, m in zip(image.shape[2:], feature.shape[2:]))
+    # Maps are rounded up as a rule, so the ratio is too small rather than too large: by up to a half,
+    # where a map has two units.
+    return 1 << max(0, ceil(log2(ratio) - 0.2))
