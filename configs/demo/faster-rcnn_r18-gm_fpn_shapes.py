@@ -21,11 +21,15 @@ model = dict(
     # Half of mmdet's sizes, since the images are small.
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64, finest_scale=28),
-        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=5)),
+        bbox_roi_extractor=dict(out_channels=64, finest_scale=28,
+                                roi_layer=dict(sampling_ratio=2)),
+        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=5,
+                       reg_class_agnostic=True)),
+    # A quarter of mmdet's samples and fewer: there are a handful of objects in an image.
     train_cfg=dict(
+        rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=500, max_per_img=200),
-        rcnn=dict(sampler=dict(num=64))),
+        rcnn=dict(sampler=dict(num=64, pos_fraction=0.33))),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)))
 
 scale = (192, 192)
@@ -44,7 +48,7 @@ test_pipeline = [
          meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
@@ -74,8 +78,8 @@ val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instan
                      metric='bbox')
 test_evaluator = val_evaluator
 
-max_epochs = 15
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
+max_epochs = 12
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -90,6 +94,7 @@ param_scheduler = [
          eta_min=1e-5, convert_to_iter_based=True),
 ]
 default_hooks = dict(
-    logger=dict(interval=10),
+    logger=dict(interval=20),
     checkpoint=dict(max_keep_ckpts=2))  # one more than the newest, lest its writing is cut short
+custom_hooks = [dict(type='SigmaLogHook', interval=20)]
 randomness = dict(seed=0)

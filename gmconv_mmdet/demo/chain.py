@@ -82,7 +82,7 @@ def wait_to_end(child: subprocess.Popen) -> None:
     for stop in (lambda: None, lambda: child.send_signal(signal.SIGINT), child.kill):
         stop()
         try:
-            child.wait(timeout=5)
+            child.wait(timeout=3)
             return
         except subprocess.TimeoutExpired:
             continue
@@ -111,6 +111,8 @@ def tool_environment(data: Path) -> dict[str, str]:
     os.environ['GMCONV_DEMO_DATA'] = str(data)
     os.environ['MPLBACKEND'] = 'Agg'
     os.environ.setdefault('OMP_NUM_THREADS', str(min(MAX_THREADS, os.cpu_count() or 1)))
+    # Threads that spin while they wait make training several times slower beside other work.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     check = cuda_check()
     if check.status == FAIL:
         print(f'The GPU is not used: {check.found}. The fix: {check.fix}', flush=True)

@@ -2,11 +2,13 @@
 
 Images of 224 to 256 pixels a side with a gradient, stripes and noise behind; textured shapes of
 three size classes, which fill COCO's bands (areas below 32^2, below 96^2 and above); lines, rings and
-pebbles that are no objects; and now and then a swarm of tiny shapes as one crowd region. The classes
-differ in outline only: colour, texture, size and rotation are drawn alike for all of them.
+pebbles that are no objects; and now and then a swarm of tiny shapes as one crowd region. A class has
+an outline and a usual hue, which overlaps with its neighbours' and occurs in background and clutter;
+texture, size and rotation are drawn alike for all classes.
 """
 from __future__ import annotations
 
+import colorsys
 import json
 import math
 import os
@@ -25,7 +27,7 @@ GENERATOR = 1  # counted up when the same settings would give other images
 # Square roots of object areas, in pixels, and how often each range is drawn.
 SIZE_RANGES = ((11., 29.), (36., 88.), (102., 132.))
 SIZE_SHARES = (0.4, 0.42, 0.18)
-CROWD_SHARE = 0.06  # of images
+CROWD_SHARE = 0.12  # of images, as far as there is room
 
 
 class Object(NamedTuple):
@@ -86,6 +88,13 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(20, 235, 3)
 
 
+def class_colour(rng: np.random.Generator, label: int) -> np.ndarray:
+    """BGR colour with a hue about that of the class: 72 degrees apart, standard deviation 30."""
+    hue = rng.normal(label / len(CLASSES), 30 / 360) % 1
+    rgb = colorsys.hsv_to_rgb(hue, rng.uniform(0.4, 1), rng.uniform(0.4, 1))
+    return np.array(rgb[::-1]) * 255
+
+
 def texture(rng: np.random.Generator, height: int, width: int, colour: np.ndarray,
             strength: float) -> np.ndarray:
     """``colour`` with a gradient, stripes and soft blotches. ``(height, width, 3)``, unclipped."""
@@ -120,13 +129,13 @@ def draw_clutter(rng: np.random.Generator, image: np.ndarray) -> None:
             cv2.fillPoly(image, [pebble.astype(np.int32)], colour)
 
 
-def fill(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> None:
-    """Paint the pixels of ``mask`` in a textured colour that differs from what is behind."""
-    behind = image[mask].mean(0)
-    colour = random_colour(rng)
+def fill(rng: np.random.Generator, image: np.ndarray, found: Object) -> None:
+    """Paint an object in a textured colour that differs from what is behind."""
+    behind = image[found.mask].mean(0)
+    colour = class_colour(rng, found.label)
     while np.abs(colour - behind).max() < 50:
-        colour = random_colour(rng)
-    image[mask] = texture(rng, *mask.shape, colour, strength=30)[mask]
+        colour = class_colour(rng, found.label)
+    image[found.mask] = texture(rng, *found.mask.shape, colour, strength=30)[found.mask]
 
 
 def place(rng: np.random.Generator, taken: np.ndarray, label: int, size: float) -> Object | None:
@@ -177,13 +186,13 @@ def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[Object]]:
     objects: list[Object] = []
     sizes = [rng.uniform(*SIZE_RANGES[i])
              for i in rng.choice(len(SIZE_RANGES), rng.integers(2, 7), p=SIZE_SHARES)]
-    wanted = [(place, size) for size in sorted(sizes, reverse=True)]  # the large need room first
-    if rng.random() < CROWD_SHARE:
-        wanted.append((place_crowd, ))
-    for placing, *size in wanted:
-        found = placing(rng, taken, int(rng.integers(len(CLASSES))), *size)
+    crowds = [None] if rng.random() < CROWD_SHARE else []
+    for size in sorted(sizes, reverse=True) + crowds:  # the large ones need room first
+        label = int(rng.integers(len(CLASSES)))
+        found = (place_crowd(rng, taken, label) if size is None else
+                 place(rng, taken, label, size))
         if found is not None:
-            fill(rng, image, found.mask)
+            fill(rng, image, found)
             taken |= found.mask
             objects.append(found)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.8))

@@ -1,5 +1,6 @@
 """The demo as a user runs it: interrupted, continued, repeated; and what it refuses."""
 import json
+import os
 import re
 import shutil
 import signal
@@ -22,7 +23,7 @@ train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', w
                   dict(type='Resize', scale=(64, 64), keep_ratio=True),
                   dict(type='PackDetInputs')]
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
-train_cfg = dict(max_epochs=3, val_interval=10)
+train_cfg = dict(max_epochs=4, val_interval=10)
 randomness = dict(seed={seed})
 '''
 
@@ -35,7 +36,8 @@ def demo(repo, tmp_path):
         return subprocess.Popen(
             [sys.executable, repo / 'tools' / 'demo.py', '--config', 'tiny.py', '--images', '6',
              '3', '--data', 'my images', '--work-dir', 'work'],
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True)
 
     started = []
     yield lambda **kwargs: started.append(start(**kwargs)) or started[-1]
@@ -64,27 +66,30 @@ def test_interrupted_continued_repeated(demo, tmp_path):
     work = tmp_path / 'work'
     first = demo()
     wait_for(work / 'epoch_1.pth', first)
-    status, output = run(demo())
-    assert status == 1 and 'another demo is at work' in output
-    first.send_signal(signal.SIGINT)
+    os.killpg(first.pid, signal.SIGINT)  # Ctrl-C reaches all processes of a terminal
     status, output = run(first)
     assert status == 130, output[-2000:]
     assert output.endswith('The same command goes on where this one stopped.\n')
-    assert not (work / 'epoch_3.pth').exists(), 'finished before the interrupt came'
+    assert not (work / 'epoch_4.pth').exists(), 'finished before the interrupt came'
+
+    with locked(work):
+        status, output = run(demo())
+    assert status == 1 and 'Traceback' not in output
+    assert 'another demo is at work' in output.splitlines()[-1]
 
     status, output = run(demo())
     assert status == 0, output[-4000:]
     assert 'They are there already.' in output
-    assert re.search(r'It goes on after epoch [12] of 3', output)
-    assert re.search(r'resumed epoch: [12], iter: [36]', output)
+    assert re.search(r'It goes on after epoch [123] of 4', output)
+    assert re.search(r'resumed epoch: [123], iter: [369]', output)
     check_summary(output, work)
-    written = (work / 'epoch_3.pth').stat().st_mtime_ns
+    written = (work / 'epoch_4.pth').stat().st_mtime_ns
 
     status, output = run(demo())
     assert status == 0, output[-4000:]
-    assert f'It is finished already: {work / "epoch_3.pth"}' in output
+    assert f'It is finished already: {work / "epoch_4.pth"}' in output
     check_summary(output, work)
-    assert (work / 'epoch_3.pth').stat().st_mtime_ns == written
+    assert (work / 'epoch_4.pth').stat().st_mtime_ns == written
 
     status, output = run(demo(seed=1))
     assert status == 1 and 'Traceback' not in output
@@ -110,7 +115,7 @@ def check_summary(output, work):
     for name, value in summary['metrics'].items():
         assert f'{name} {value:.3f}' in text
 
-    checkpoint = torch.load(work / 'epoch_3.pth', weights_only=True)
+    checkpoint = torch.load(work / 'epoch_4.pth', weights_only=True)
     trained = {key.removesuffix('.sigma'): value.item()
                for key, value in checkpoint['state_dict'].items() if key.endswith('.sigma')}
     stem = summary['sigmas'].pop('backbone.conv1')
@@ -121,7 +126,7 @@ def check_summary(output, work):
         assert low - 1e-5 <= mean <= high + 1e-5
     assert stem['min'] != stem['max'], 'one mask for all images'
 
-    assert summary['iterations'] == 9 and summary['epochs'] == 3
+    assert summary['iterations'] == 12 and summary['epochs'] == 4
     for name in ('checkpoint', 'log', 'pictures'):
         assert summary[name] in text
     assert 'Epoch(train)' in open(summary['log']).read()

@@ -127,16 +127,6 @@ def test_refuses_a_folder_it_did_not_make(tmp_path, content):
     assert {path.name: path.read_text() for path in folder.iterdir()} == content
 
 
-def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
-    def interrupted(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cv2, 'imwrite', interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        make_shapes(tmp_path / 'deep' / 'set', 1, 1)
-    assert list((tmp_path / 'deep').iterdir()) == []
-
-
 @pytest.mark.parametrize('label', range(len(CLASSES)))
 def test_unit_outline(label):
     polygon = unit_outline(label) * 60 + 100
