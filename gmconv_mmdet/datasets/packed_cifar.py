@@ -19,15 +19,23 @@ class PackedCIFAR(BaseDataset):
 
     Args:
         ann_file (str): the ``.npz`` file, relative to ``data_root``.
+        every (int): keep only each ``every``-th image. In a file sorted by class that is the same
+            share of each class.
         **kwargs: of mmpretrain's ``BaseDataset``: ``data_root``, ``pipeline``, ``indices``, ...
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file lacks one of its entries.
+        ValueError: the file lacks one of its entries, or ``every`` is not 1 or more.
     """
 
+    def __init__(self, ann_file: str, every: int = 1, **kwargs) -> None:
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f'every must be a whole number of 1 or more, got {every!r}')
+        self.every = every
+        super().__init__(ann_file=ann_file, **kwargs)
+
     def load_data_list(self) -> list[dict]:
-        """Decode all images."""
+        """Decode the images that are kept."""
         with np.load(self.ann_file) as packed:
             missing = [name for name in _ENTRIES if name not in packed]
             if missing:
@@ -37,4 +45,5 @@ class PackedCIFAR(BaseDataset):
         self._metainfo['classes'] = tuple(str(name) for name in classes)
         return [dict(img=cv2.imdecode(jpeg[start:end], cv2.IMREAD_COLOR)[..., ::-1].copy(),
                      gt_label=np.array(label, dtype=np.int64))
-                for start, end, label in zip(offsets[:-1], offsets[1:], labels)]
+                for start, end, label in zip(offsets[:-1:self.every], offsets[1::self.every],
+                                             labels[::self.every])]

@@ -121,7 +121,7 @@ def test_every_row_has_its_config():
 @pytest.mark.parametrize('name', ['resnet20-gmconv_cifar10-packed', 'resnet18_cifar10-packed'])
 def test_trains_with_mmpretrains_own_tool(name, tmp_path, shared_data):
     tool = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / 'train.py'
-    options = ['train_dataloader.dataset.indices=64', 'val_dataloader.dataset.indices=40',
+    options = ['train_dataloader.dataset.every=800', 'val_dataloader.dataset.every=250',
                'train_dataloader.batch_size=16', 'train_cfg.max_epochs=1', 'train_dataloader.num_workers=0',
                'val_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
                'val_dataloader.persistent_workers=False']

@@ -86,6 +86,12 @@ def test_wrong_hash(server, hub):
     assert not list(hub.glob('*.pth')) and not list(hub.glob('*.partial'))
 
 
+def test_a_date_is_no_hash(server, hub):
+    www, url, _ = server
+    (www / 'net-20210429.pth').write_bytes(b'weights')
+    assert local_file(f'{url}/net-20210429.pth').read_bytes() == b'weights'
+
+
 def test_damaged_in_the_cache(server, hub):
     www, url, _ = server
     name, content = publish(www)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from gmconv_mmdet.backbones import GMResNet
 from gmconv_mmdet.weights import CheckpointError, load_pretrained
 
-DCN = dict(type='DCNv2', deform_groups=1, fallback_on_stride=False)
+DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
 NONE = (False, ) * 4
 ROWS = {  # Table V: stem, stages with GMConv, with DCN
     'r50': (None, NONE, NONE),
@@ -50,7 +50,7 @@ def resnet(stem='dynamic', stages=(True, ) * 4, depth=50, trained=True, **kwargs
 @pytest.fixture
 def x():
     torch.manual_seed(7)
-    return torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    return torch.randn(2, 3, 96, 96, dtype=torch.float64)
 
 
 def accounted(report, net, source_names):
@@ -82,14 +82,7 @@ def test_one_backbone_serves_every_row_of_table_v(row, source, x):
     report = load_pretrained(net, teacher.state_dict())
     accounted(report, net, teacher.state_dict())
     assert not report.approximated
-    if any(dcn):  # offsets start at zero, the modulation at sigmoid(0) = 1/2: compare the kernels
-        wanted = resnet(None, NONE, trained=False)
-        load_pretrained(wanted, teacher.state_dict())
-        for name, tensor in net.state_dict().items():
-            if name.startswith(('layer2', 'layer3', 'layer4')) and 'conv_offset' not in name:
-                assert torch.allclose(tensor, wanted.state_dict()[name], atol=1e-12), name
-    else:
-        close(net(x), teacher(x))
+    close(net(x), teacher(x))  # DCN too: its offsets start at zero
 
 
 def test_plain_to_gm_to_plain(x):
