@@ -2,7 +2,8 @@
 
     python tools/demo.py [--data DIR] [--work-dir DIR] [--config FILE] [--images TRAIN VAL]
 
-An interrupted run goes on when it is called again. `bash tools/demo.sh` sets the environment up first.
+An interrupted run goes on when it is called again. `bash tools/demo.sh` sets the environment up
+first.
 """
 import argparse
 import signal

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set the environment up if need be, then run the demo: a GMConv Faster R-CNN is trained from scratch
-# and evaluated with mmdet's own tools, on images drawn on the spot.
+# Set the environment up if need be, then run the demo: a GMConv Faster R-CNN is trained from
+# scratch and evaluated with mmdet's own tools, on images drawn on the spot.
 #
 #   bash tools/demo.sh [--work-dir DIR] [...]     --help shows all
 #

@@ -62,15 +62,15 @@ def check_same_run(work_dir: Path, config: Path, cfg: Config) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Hold a lock on ``folder``; yields its descriptor. A child that inherits it holds the lock too,
-    so that a training which outlives its demo is not joined by a second one."""
+    """Hold a lock on ``folder``; yields its descriptor. A child that inherits it holds the lock
+    too, so that a training which outlives its demo is not joined by a second one."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise DemoError(f'another demo is at work in {folder}. Wait for it, or name another folder: '
-                        '--work-dir') from None
+        raise DemoError(f'another demo is at work in {folder}. Wait for it, or name another '
+                        'folder: --work-dir') from None
     try:
         yield descriptor
     finally:
@@ -165,7 +165,8 @@ def run_demo(config: Path, data: Path, work_dir: Path, images: tuple[int, int] =
         checkpoint = train(config, work_dir, env, lock)
         print('[3/4] evaluation', flush=True)
         evaluation = work_dir / 'evaluation'
-        run_tool('test.py', [str(config), str(checkpoint), '--work-dir', str(evaluation)], env, lock)
+        run_tool('test.py', [str(config), str(checkpoint), '--work-dir', str(evaluation)], env,
+                 lock)
         print('[4/4] sigmas and pictures', flush=True)
         summary = summarize(config, checkpoint, work_dir, evaluation)
         summary['seconds']['this call'] = round(time.monotonic() - start)

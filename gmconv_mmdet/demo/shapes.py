@@ -1,10 +1,10 @@
 """A small detection set in COCO format, drawn on the spot: five kinds of shapes among clutter.
 
 Images of 224 to 256 pixels a side with a gradient, stripes and noise behind; textured shapes of
-three size classes, which fill COCO's bands (areas below 32^2, below 96^2 and above); lines, rings and
-pebbles that are no objects; and now and then a swarm of tiny shapes as one crowd region. A class has
-an outline and a usual hue, which overlaps with its neighbours' and occurs in background and clutter;
-texture, size and rotation are drawn alike for all classes.
+three size classes, which fill COCO's bands (areas below 32^2, below 96^2 and above); lines, rings
+and pebbles that are no objects; now and then a swarm of tiny shapes as one crowd region. A class
+has an outline and a usual hue, which overlaps with its neighbours' and occurs in background and
+clutter; texture, size and rotation are drawn alike for all classes.
 """
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def unit_outline(label: int) -> np.ndarray:
 
 
 def random_outline(rng: np.random.Generator, label: int, size: float) -> np.ndarray:
-    """A class's outline of area ``size ** 2``, stretched and rotated at random, around the origin."""
+    """A class's outline of area ``size ** 2``, around the origin, stretched and rotated at random.
+    """
     stretch = math.exp(rng.uniform(-0.2, 0.2))
     angle = rng.uniform(0, 2 * math.pi)
     cos, sin = math.cos(angle), math.sin(angle)

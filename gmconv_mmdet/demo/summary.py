@@ -91,7 +91,7 @@ def summarize(config: Path, checkpoint: Path, work_dir: Path, evaluation: Path) 
 
     Returns:
         dict: ``metrics``, ``sigmas`` (see :func:`look_at_val`), ``seconds``, ``epochs``,
-        ``iterations``, ``device``, and the paths ``config``, ``checkpoint``, ``log`` and ``pictures``.
+        ``iterations``, ``device``, and the paths ``config``, ``checkpoint``, ``log``, ``pictures``.
     """
     pictures = work_dir / 'pictures'
     log = newest_log(work_dir)
@@ -118,12 +118,12 @@ def write_summary(summary: dict, path: Path) -> None:
 
 def as_text(summary: dict) -> str:
     """The summary for people, below 45 lines for the demo's network."""
-    rule = '=' * 78
+    rule, seconds = '=' * 78, summary['seconds']
     lines = [rule, f'GMConv demo: {Path(summary["config"]).stem}', '',
              '  '.join(f'{name} {value:.3f}' for name, value in summary['metrics'].items()),
              f'{summary["epochs"]} epochs, {summary["iterations"]} iterations in '
-             f'{summary["seconds"]["training"] / 60:.1f} min on {summary["device"]}; this call took '
-             f'{summary["seconds"]["this call"] / 60:.1f} min.', '',
+             f'{seconds["training"] / 60:.1f} min on {summary["device"]}; '
+             f'this call took {seconds["this call"] / 60:.1f} min.', '',
              'Learned sigmas, in kernel cells:']
     width = max(map(len, summary['sigmas']), default=0)
     for name, found in summary['sigmas'].items():

@@ -15,6 +15,8 @@ from mmengine.config import Config
 
 from gmconv_mmdet.demo.chain import DemoError, check_same_run, locked, newest_checkpoint
 
+from ..test_mmdet_tools import wait_for
+
 CONFIG = 'configs/demo/faster-rcnn_r18-gm_fpn_shapes.py'
 
 TINY = '''
@@ -45,14 +47,6 @@ def demo(repo, tmp_path):
         if process.poll() is None:
             process.terminate()
             process.communicate()
-
-
-def wait_for(path, process, seconds=300):
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0][-4000:]
-        assert time.monotonic() < end, f'{path} did not appear in {seconds} s'
-        time.sleep(0.05)
 
 
 def run(process):
