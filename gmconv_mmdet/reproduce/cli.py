@@ -60,6 +60,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     machine.add_argument('--gpus-per-node', type=int, default=8, help='with --launcher slurm')
     machine.add_argument('--srun-args', default='', metavar='"..."',
                          help='with --launcher slurm: further arguments of srun, as one string')
+    machine.add_argument('--nodes', type=int, default=1,
+                         help='with --launcher pytorch: --gpus is spread over this many machines, '
+                         'trainings are started by hand (see docs/reproduce.md)')
+    machine.add_argument('--rendezvous', metavar='HOST:PORT', help='with --nodes: one of them')
     recipe = making.add_argument_group('recipe')
     recipe.add_argument('--images-per-gpu', type=int, default=2,
                         help='the learning rate follows the batch; the paper has 8 x 2')
@@ -130,15 +134,21 @@ def _launch_options(args: argparse.Namespace) -> LaunchOptions:
     if gpus is None:
         gpus = min(1, torch.cuda.device_count()) if args.rehearse else 1
     launcher = args.launcher or ('pytorch' if gpus > 1 else 'none')
-    if gpus < 0 or args.images_per_gpu < 1 or args.gpus_per_node < 1:
-        raise ValueError('--gpus must be 0 or more, --images-per-gpu and --gpus-per-node 1 or more')
+    if gpus < 0 or min(args.images_per_gpu, args.gpus_per_node, args.nodes) < 1:
+        raise ValueError('--gpus must be 0 or more; --images-per-gpu, --gpus-per-node and --nodes '
+                         '1 or more')
+    if args.nodes > 1 and (launcher != 'pytorch' or gpus % args.nodes or not args.rendezvous):
+        raise ValueError(f'--nodes {args.nodes} goes with --launcher pytorch, --gpus a multiple of '
+                         'it, and --rendezvous HOST:PORT. Slurm knows its nodes from --gpus and '
+                         '--gpus-per-node')
     if gpus > 1 and launcher == 'none':
         raise ValueError(f'--gpus {gpus} needs --launcher pytorch or slurm: without a launcher '
                          'there is one process')
     if gpus == 0 and launcher != 'none':
         raise ValueError(f'--gpus 0, the CPU, goes with --launcher none, not {launcher}: '
                          'MMEngine\'s launchers give each process a GPU')
-    return LaunchOptions(gpus, launcher, args.gpus_per_node, tuple(shlex.split(args.srun_args)))
+    return LaunchOptions(gpus, launcher, args.gpus_per_node, tuple(shlex.split(args.srun_args)),
+                         args.nodes, args.rendezvous)
 
 
 def _make(args: argparse.Namespace, screen: Screen) -> int:

@@ -42,6 +42,12 @@ class LaunchOptions(NamedTuple):
     launcher: str = 'none'
     gpus_per_node: int = 8  # Slurm
     srun_args: tuple[str, ...] = ()  # Slurm: partition and the like
+    nodes: int = 1  # torchrun: on more than one, trainings are started by hand
+    rendezvous: str | None = None  # torchrun on several nodes: host:port of one of them
+
+    def on_this_node(self) -> LaunchOptions:
+        """torchrun's part on one of several nodes; Slurm starts processes everywhere."""
+        return self._replace(gpus=self.gpus // self.nodes, nodes=1)
 
 
 class RunFailed(Exception):
@@ -69,8 +75,12 @@ def launch_command(tool: Path, arguments: Sequence[str], options: LaunchOptions)
     if options.launcher == 'none':
         return [sys.executable, *call]
     if options.launcher == 'pytorch':
-        return [sys.executable, '-m', 'torch.distributed.run', '--standalone',
-                f'--nproc_per_node={options.gpus}', *call, '--launcher', 'pytorch']
+        # Several nodes: the same command on each, whichever is first makes the others' ranks.
+        where = (['--standalone'] if options.nodes == 1 else
+                 [f'--nnodes={options.nodes}', '--rdzv_backend=c10d',
+                  f'--rdzv_endpoint={options.rendezvous}'])
+        return [sys.executable, '-m', 'torch.distributed.run', *where,
+                f'--nproc_per_node={options.gpus // options.nodes}', *call, '--launcher', 'pytorch']
     per_node = min(options.gpus, options.gpus_per_node)
     return ['srun', f'--ntasks={options.gpus}', f'--ntasks-per-node={per_node}',
             f'--gres=gpu:{per_node}', '--kill-on-bad-exit=1', *options.srun_args,
@@ -137,7 +147,7 @@ class Driver:
         Raises:
             PreflightError: with all problems.
         """
-        problems = preflight.check_gpus(self.launch.gpus, self.launch.launcher)
+        problems = preflight.check_gpus(self.launch.on_this_node().gpus, self.launch.launcher)
         problems += preflight.check_disk(runs[0].path.parent, [run.row.detector for run in runs])
         configs = {run.row: self._config(run) for run in runs}
         expected = None if self.options.rehearsal else preflight.COCO_2017_IMAGES
@@ -206,7 +216,7 @@ class Driver:
 
     def _test_command(self, run: RunFolder, checkpoint: Path) -> list[str]:
         arguments = [str(run.config), str(checkpoint), '--work-dir', str(run.test_dir)]
-        return launch_command(mmdet_tool('test.py'), arguments, self.launch)
+        return launch_command(mmdet_tool('test.py'), arguments, self.launch.on_this_node())
 
     def run(self, runs: Sequence[RunFolder], keep_going: bool = False) -> list[RunFolder]:
         """Make all runs that are not finished.
@@ -262,6 +272,11 @@ class Driver:
         for until in targets:
             if epoch >= until:
                 continue
+            if self.launch.nodes > 1:
+                command = shlex.join(self._train_command(run, last, last, checkpoint))
+                raise RunFailed('training on several nodes is started by hand. Give this on each '
+                                'of them, and when it has ended this program once more:\n'
+                                f'    {command}')
             self.screen.say(f'{place}: training, ' + (f'resumed after epoch {epoch} of {last}'
                                                       if epoch else f'{last} epochs'))
             self._launch(run, 'train', self._train_command(run, until, last, checkpoint), place,

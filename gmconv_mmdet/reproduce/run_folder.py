@@ -134,7 +134,8 @@ class RunFolder:
         if not self.launches.exists():
             return []
         entries = []
-        for line in self.launches.read_text(encoding='utf-8', errors='replace').splitlines():
+        # Not splitlines(), which splits at characters within a line's texts, too.
+        for line in self.launches.read_text(encoding='utf-8', errors='replace').split('\n'):
             try:
                 entries.append(json.loads(line))
             except ValueError:

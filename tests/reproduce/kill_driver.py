@@ -31,7 +31,7 @@ def start(arguments: list[str], log: Path) -> subprocess.Popen:
 
 def launches(folder: Path) -> list[dict]:
     path = folder / 'launches.jsonl'
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text().split('\n') if path.exists() else []
     return [entry for line in lines if (entry := as_json(line)) is not None]
 
 
