@@ -4,10 +4,10 @@
     python tools/visualize_erf.py objects CONFIG[,CHECKPOINT] ... --out DIR
     python tools/visualize_erf.py redraw DIR
 
-`network` measures the central units of chosen outputs over images, `objects` the units at the centres
-of objects of each COCO size band; without --images and --annotations over the test set of the first
-config. Interrupted, the same command goes on; `redraw` needs neither models nor images. Without a
-checkpoint weights are random. See docs/receptive_fields.md.
+`network` measures the central units of chosen outputs over images, `objects` the units at the
+centres of objects of each COCO size band; without --images and --annotations over the test set of
+the first config. Interrupted, the same command goes on; `redraw` needs neither models nor images.
+Without a checkpoint weights are random. See docs/receptive_fields.md.
 """
 import argparse
 import sys

@@ -21,7 +21,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', nargs='?', help='its weights; without them masks are as '
                         'training starts, and other weights random')
     parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='folder to write to')
-    parser.add_argument('--images', metavar='FOLDER', help='images for which dynamic layers predict')
+    parser.add_argument('--images', metavar='FOLDER',
+                        help='images for which dynamic layers predict')
     parser.add_argument('--num-images', type=int, default=100, metavar='N',
                         help='at most so many of them (default: %(default)s)')
     parser.add_argument('--size', type=int, metavar='PX',

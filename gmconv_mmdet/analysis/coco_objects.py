@@ -44,8 +44,8 @@ def draw_objects(annotations: str | Path, per_band: int,
         objects = [(files[a['image_id']], _object(a)) for a in content['annotations']
                    if not a.get('iscrowd') and min(a['bbox'][2:]) >= 1]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{annotations} is no COCO annotation file with images (id, file_name) and '
-                         f'annotations (id, image_id, bbox): {error!r}') from error
+        raise ValueError(f'{annotations} is no COCO annotation file with images (id, file_name) '
+                         f'and annotations (id, image_id, bbox): {error!r}') from error
     if not objects:
         raise ValueError(f'{annotations} holds no object of at least one pixel')
     left = dict.fromkeys(BANDS, per_band)

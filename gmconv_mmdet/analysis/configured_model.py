@@ -44,10 +44,12 @@ def model_labels(configs: Sequence[str], checkpoints: Sequence[str | None]) -> l
                 stems = [stem[rest] for stem in stems]
     labels = ['_'.join(stem) for stem in stems]
     labels = [f'{label}, {Path(checkpoint).stem if checkpoint else "random"}'
-              if labels.count(label) > 1 else label for label, checkpoint in zip(labels, checkpoints)]
+              if labels.count(label) > 1 else label
+              for label, checkpoint in zip(labels, checkpoints)]
     for label in labels:
         if labels.count(label) > 1:
-            raise ValueError(f'two models would be called {label!r}: each config and checkpoint once')
+            raise ValueError(f'two models would be called {label!r}: name each config with '
+                             'each checkpoint once')
     return labels
 
 
@@ -56,8 +58,9 @@ def load_model(config: str, checkpoint: str | None = None, label: str | None = N
     """Build a config's backbone and neck, in evaluation mode and without gradients of weights.
 
     Without a checkpoint the weights are random: those which PyTorch's layers start with, under one
-    seed for all models, so that networks of one structure differ in their layers only. (MMDetection's
-    own initialisation would start every residual branch at zero and leave the shortcuts alone.)
+    seed for all models, so that networks of one structure differ in their layers only.
+    (MMDetection's own initialisation would start every residual branch at zero and leave the
+    shortcuts alone.)
 
     Raises:
         ValueError: the checkpoint holds nothing for this network, or other shapes.
@@ -82,9 +85,9 @@ def load_model(config: str, checkpoint: str | None = None, label: str | None = N
 def feature_maps(network: FeatureExtractor, image: Tensor) -> dict[str, Tensor]:
     """The maps of backbone and neck under their usual names.
 
-    ``C<n>`` are the backbone's, ``P<n>`` the neck's, ``n`` the logarithm of the stride (a stride of 4
-    is level 2), at least one more than that of the map before: a ResNet with an FPN gives C2-C5 and
-    P2-P6.
+    ``C<n>`` are the backbone's, ``P<n>`` the neck's, ``n`` the logarithm of the stride (a stride of
+    4 is level 2), at least one more than that of the map before: a ResNet with an FPN gives C2-C5
+    and P2-P6.
 
     Args:
         image: ``(1, C, H, W)``.
@@ -117,6 +120,6 @@ def _named(letter: str, features: list[Tensor], image: Tensor) -> dict[str, Tens
 def stride_of(feature: Tensor, image: Tensor) -> int:
     """Pixels between neighbouring units, a power of two, from the sizes of map and image."""
     ratio = max(n / m for n, m in zip(image.shape[2:], feature.shape[2:]))
-    # Maps are rounded up as a rule, so the ratio is too small rather than too large: by up to a half,
-    # where a map has two units.
+    # Maps are rounded up as a rule, so the ratio is too small rather than too large: by up to a
+    # half, where a map has two units.
     return 1 << max(0, ceil(log2(ratio) - 0.2))

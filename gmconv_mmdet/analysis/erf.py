@@ -1,9 +1,9 @@
 """Effective receptive fields: how much each pixel contributes to a unit, and measures of that map.
 
-After Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks"
-(arXiv 1701.04128), measured as RepLKNet does (Ding et al., arXiv 2203.06717, section 4.1 and its
-``erf/`` scripts). Maps are NumPy arrays ``(H, W)``, not negative, in any unit: every measure here is
-free of the scale of the gradient. A map's centre is the pixel ``(H // 2, W // 2)``.
+After Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural
+Networks" (arXiv 1701.04128), measured as RepLKNet does (Ding et al., arXiv 2203.06717, and its
+``erf/`` scripts). Maps are NumPy arrays ``(H, W)``, not negative, in any unit: every measure here
+is free of the scale of the gradient. A map's centre is the pixel ``(H // 2, W // 2)``.
 """
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SHARES = (0.2, 0.3, 0.5, 0.99)
 def unit_gradient(feature: Tensor, image: Tensor, unit: tuple[int, int]) -> np.ndarray:
     """Contribution of each pixel to one unit of a feature map.
 
-    The scalar is the sum over channels of ``relu(feature)`` at the unit; its gradient to the image is
-    clamped at zero and summed over colours. The image is what the network gets, so the colours are
-    normalised ones. A gradient which reaches pixels through a global path (the predictor of a dynamic
-    mask, squeeze-excitation) is part of it.
+    The scalar is the sum over channels of ``relu(feature)`` at the unit; its gradient to the image
+    is clamped at zero and summed over colours. The image is what the network gets, so the colours
+    are normalised ones. A gradient which reaches pixels through a global path (the predictor of a
+    dynamic mask, squeeze-excitation) is part of it.
 
     Args:
         feature: ``(1, C, h, w)``, computed from ``image``; its graph is kept for further units.
@@ -46,8 +46,8 @@ def check_map(erf_map: np.ndarray) -> np.ndarray:
     if erf_map.ndim != 2:
         raise ValueError(f'an effective receptive field is (H, W); got shape {erf_map.shape}')
     if not np.isfinite(erf_map).all() or (erf_map < 0).any() or not erf_map.any():
-        raise ValueError('an effective receptive field is finite, nowhere negative and not all zero; '
-                         f'got values from {erf_map.min()} to {erf_map.max()}')
+        raise ValueError('an effective receptive field is finite, nowhere negative and not all '
+                         f'zero; got values from {erf_map.min()} to {erf_map.max()}')
     return erf_map
 
 
@@ -62,10 +62,10 @@ def _distances(shape: tuple[int, int],
 def area_ratio(erf_map: np.ndarray, t: float) -> tuple[float, int]:
     """RepLKNet's ``r(t)``: how much of the area the core of the field takes.
 
-    The core is the smallest odd square around the centre that holds more than ``t`` of the mass; the
-    smallest one tried is 3x3, as in RepLKNet's code. Unlike that code, which gives up at the border,
-    a square may grow beyond the map, of which its part inside the map counts: so every map has an
-    answer, the row and column of an even map that no centred square reaches included.
+    The core is the smallest odd square around the centre that holds more than ``t`` of the mass;
+    the smallest one tried is 3x3, as in RepLKNet's code. Unlike that code, which gives up at the
+    border, a square may grow beyond the map, of which its part inside the map counts: so every map
+    has an answer, the row and column of an even map that no centred square reaches included.
 
     Args:
         erf_map: ``(H, W)``.
@@ -92,8 +92,8 @@ def log_scaled(erf_map: np.ndarray) -> np.ndarray:
     """The map as it is drawn: ``log10(1 + g)``, divided by its maximum.
 
     RepLKNet takes this logarithm of the gradient as it comes, so that its result depends on the
-    gradient's scale, which means nothing. Here ``g`` is in units of the map's mean: pixels far above
-    the mean are compressed, those below keep their proportions.
+    gradient's scale, which means nothing. Here ``g`` is in units of the map's mean: pixels far
+    above the mean are compressed, those below keep their proportions.
     """
     erf_map = check_map(erf_map)
     scaled = np.log10(1 + erf_map / erf_map.mean())
@@ -102,8 +102,8 @@ def log_scaled(erf_map: np.ndarray) -> np.ndarray:
 
 def axis_variance(erf_map: np.ndarray,
                   centre: tuple[int, int] | None = None) -> tuple[float, float]:
-    """Second moments along y and x, in squared pixels, about ``centre`` (row, column), by default the
-    map's."""
+    """Second moments along y and x, in squared pixels, about ``centre`` (row, column), by default
+    the map's."""
     erf_map = check_map(erf_map)
     y, x = _distances(erf_map.shape, centre)
     total = erf_map.sum()
@@ -129,7 +129,8 @@ def mass_inside(erf_map: np.ndarray, box: tuple[float, float, float, float]) -> 
 
 
 def crop_around(erf_map: np.ndarray, centre: tuple[int, int], side: int) -> np.ndarray:
-    """``(side, side)`` pixels around ``centre`` (row, column), zero beyond the map; ``side`` odd."""
+    """``(side, side)`` pixels around ``centre`` (row, column), zero beyond the map; ``side`` odd.
+    """
     half = side // 2
     padded = np.pad(erf_map, half)
     row, column = centre

@@ -27,8 +27,8 @@ def measure_network(model: ConfiguredModel, images: Sequence[Path], folder: Path
         size: in pixels.
 
     Raises:
-        ValueError: there is no such output, no image can be used, or ``path`` holds a measurement with
-            other settings.
+        ValueError: there is no such output, no image can be used, or ``path`` holds a measurement
+            with other settings.
     """
     device = next(model.network.parameters()).device
     settings = dict(mode='network', label=model.label, weights=model.weights, key=model.key,

@@ -39,10 +39,10 @@ def measure_objects(model: ConfiguredModel, annotations: Path, folder: Path,
     (keys ``'C5/small'`` ...) and on the pyramid level of the box (``'P/small'`` ...).
 
     Each field is divided by its mass, so that every object counts the same, and cropped around the
-    pixel at which the unit looks. Rows hold ``annotation``, ``level``, ``box`` (in pixels, relative to
-    that pixel), ``inside`` (share of the mass in the box), ``in_crop`` (in the crop) and ``radius``
-    (second-moment radius about that pixel, beyond the crop too). A unit to which no pixel
-    contributes is left out.
+    pixel at which the unit looks. Rows hold ``annotation``, ``level``, ``box`` (in pixels, relative
+    to that pixel), ``inside`` (share of the mass in the box), ``in_crop`` (in the crop) and
+    ``radius`` (second-moment radius about that pixel, beyond the crop too). A unit to which no
+    pixel contributes is left out.
 
     Args:
         model: the network.
@@ -54,8 +54,8 @@ def measure_objects(model: ConfiguredModel, annotations: Path, folder: Path,
         size: fit images into ``size x size`` pixels instead of the config's test scale.
 
     Raises:
-        ValueError: ``crop`` is even, no image can be used, or ``path`` holds a measurement with other
-            settings.
+        ValueError: ``crop`` is even, no image can be used, or ``path`` holds a measurement with
+            other settings.
     """
     if crop < 3 or crop % 2 == 0:
         raise ValueError(f'crop must be odd and at least 3, so that it has a centre; got {crop}')

@@ -15,8 +15,7 @@ from .erf_table import measures, ordered_keys, spread
 
 _SQUARES = {'side_50': '-', 'side_99': '--'}
 _BOX = '#56B4E9'
-_LEGEND = {
-    'side_50': 'square with 50 % of the mass', 'side_99': 'with 99 %'}
+_LEGEND = {'side_50': 'square with 50 % of the mass', 'side_99': 'with 99 %'}
 
 
 def erf_figures(results: Sequence[ErfResult]) -> dict[str, Figure]:
@@ -69,8 +68,8 @@ def _figure(results: Sequence[ErfResult], keys: Sequence[str], title: str) -> Fi
             boxes |= 'box_w' in row
         axes_row[0].set_ylabel(f'{key.replace("/", ", ")}\npx from the unit', fontsize=9)
     for axes, result in zip(grid[0], results):
-        axes.set_title(f'{result.settings["label"]}\n{result.settings["weights"]}\n'
-                       + axes.get_title(), fontsize=8)
+        axes.set_title('\n'.join((result.settings['label'], result.settings['weights'],
+                                  axes.get_title())), fontsize=8)
     figure.colorbar(image, ax=grid, shrink=min(1, 1.6 / len(keys)),
                     label='log10(1 + g / mean g), 1 = maximum')
     handles = [Line2D([], [], color='0.3', ls=style, lw=1, label=_LEGEND[side])
@@ -79,8 +78,8 @@ def _figure(results: Sequence[ErfResult], keys: Sequence[str], title: str) -> Fi
         handles.append(Line2D([], [], color=_BOX, lw=1.4, label='mean box'))
     figure.legend(handles=handles, loc='outside lower center', ncols=len(handles), fontsize=8,
                   frameon=False)
-    figure.suptitle(f'{title}\nbelow: side of the square with 20 / 30 / 50 / 99 % of the mass in px '
-                    'and its share r of the map', fontsize=9)
+    figure.suptitle(f'{title}\nbelow: side of the square with 20 / 30 / 50 / 99 % of the mass '
+                    'in px and its share r of the map', fontsize=9)
     return figure
 
 
@@ -102,14 +101,16 @@ def _draw(axes: Axes, result: ErfResult, row: dict[str, Any], window: int):
     for side, style in _SQUARES.items():
         axes.add_patch(Rectangle((-row[side] / 2, ) * 2, row[side], row[side], fill=False,
                                  edgecolor='white', ls=style, lw=0.9, alpha=0.8))
-    count = f'{row["count"]} images'
+    title = f'{row["count"]} images, radius {row["radius"]:.0f} px'
     if 'box_w' in row:
         x, y = row['box_w'], row['box_h']
         axes.add_patch(Rectangle((-x / 2, -y / 2), x, y, fill=False, edgecolor=_BOX, lw=1.4))
-        count = (f'{row["count"]} objects, {100 * row["inside"]:.0f} % of the mass in the box')
-    axes.set_title(f'{count}, radius {row["radius"]:.0f} px', fontsize=8)
-    axes.set_xlabel('\n'.join(f'{name}: {spread(row, f"{prefix}side_")} px, r {spread(row, f"{prefix}r_")} %'
-                              for name, prefix in (('raw', ''), ('log', 'log_'))), fontsize=7)
+        title = (f'{title.replace("images", "objects")}\n'
+                 f'{100 * row["inside"]:.0f} % of the mass in the box')
+    axes.set_title(title, fontsize=8)
+    axes.set_xlabel('\n'.join(
+        f'{name}: {spread(row, f"{prefix}side_")} px, r {spread(row, f"{prefix}r_")} %'
+        for name, prefix in (('raw', ''), ('log', 'log_'))), fontsize=7)
     axes.set(xlim=(-half, half), ylim=(half, -half))
     axes.tick_params(labelsize=7)
     return image

@@ -124,8 +124,8 @@ def measure(result: ErfResult, path: Path, items: Sequence[tuple[str, Item]],
     done = set(result.done)
     missing = [(name, item) for name, item in items if name not in done]
     saved = time.monotonic()
-    bar = tqdm(missing, desc=result.settings['label'], unit='image', initial=len(items) - len(missing),
-               total=len(items), disable=not missing)
+    bar = tqdm(missing, desc=result.settings['label'], unit='image',
+               initial=len(items) - len(missing), total=len(items), disable=not missing)
     adding = False
     try:
         for name, item in bar:

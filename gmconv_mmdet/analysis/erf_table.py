@@ -11,8 +11,8 @@ from .erf import SHARES, area_ratio, log_scaled, second_moment_radius
 from .erf_result import ErfResult
 from .field_table import align
 
-NOTE = ('side of the smallest centred square with more than 20 / 30 / 50 / 99 % of the mass, and its '
-        'share r of the map; "log" on log10(1 + g), g in units of the mean of the map')
+NOTE = ('side of the smallest centred square with more than 20 / 30 / 50 / 99 % of the mass, and '
+        'its share r of the map; "log" on log10(1 + g), g in units of the mean of the map')
 
 
 def measures(result: ErfResult, key: str) -> dict[str, Any]:
@@ -20,9 +20,10 @@ def measures(result: ErfResult, key: str) -> dict[str, Any]:
 
     Returns:
         dict: ``model``, ``weights``, ``map`` (``'C5'`` or ``'P/small'``), ``count`` (of images or
-        objects), ``radius`` (px); for each ``t`` in percent ``side_20`` (px), ``r_20``, ``log_side_20``,
-        ``log_r_20``; of objects also the means ``box_w``, ``box_h`` (px), ``inside`` and ``in_crop``
-        (shares of the mass), ``radius`` then being that of the uncropped fields.
+        objects), ``radius`` (px); for each ``t`` in percent ``side_20`` (px), ``r_20``,
+        ``log_side_20``, ``log_r_20``; of objects also the means ``box_w``, ``box_h`` (px),
+        ``inside`` and ``in_crop`` (shares of the mass), ``radius`` then being that of
+        the uncropped fields.
     """
     erf_map = result.mean(key)
     row = dict(model=result.settings['label'], weights=result.settings['weights'], map=key,

@@ -89,7 +89,8 @@ def network_input(cfg: Config, image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
 
 
-def resized(cfg: Config, image: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def resized(cfg: Config, image: np.ndarray,
+            size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """An image at the size at which the config tests.
 
     Args:

@@ -17,8 +17,8 @@ from .masks import LayerMask, describe_masks, gm_layers, predicted_sigmas, stage
 
 def write_masks(model: ConfiguredModel, out: Path, images: Sequence[Path] = (),
                 size: int | None = None) -> list[LayerMask]:
-    """Write ``masks.png`` and ``masks.csv``, and ``dynamic_sigmas.png`` and ``.csv`` where there are
-    dynamic layers and images.
+    """Write ``masks.png`` and ``masks.csv``, and ``dynamic_sigmas.png`` and ``.csv`` where there
+    are dynamic layers and images.
 
     Args:
         model: with at least one masked layer.

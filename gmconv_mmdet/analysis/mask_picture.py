@@ -41,8 +41,8 @@ def mask_figure(masks: Sequence[LayerMask], title: str) -> Figure:
         axes_row[0].set_ylabel(stage, fontsize=10, fontweight='bold')
     figure.suptitle(title, fontsize=10)
     figure.supxlabel(
-        'σ in kernel cells (x, y where they differ)   k: effective kernel size in cells, of the mask '
-        '→ of mask × |weight|', fontsize=8)
+        'σ in kernel cells (x, y where they differ)   k: effective kernel size in cells, '
+        'of the mask → of mask × |weight|', fontsize=8)
     figure.colorbar(image, ax=grid, shrink=min(1, 2.2 / len(rows)), label='mask value')
     return figure
 

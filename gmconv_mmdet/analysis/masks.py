@@ -27,9 +27,9 @@ class LayerMask:
         name: of the layer; for an average ``'average of <stage>'``.
         stage: ``'stem'``, ``'L1'`` ..., ``'neck'``; see :func:`stage_of`.
         kind: ``'static'``, ``'dynamic'`` or ``'average'``.
-        sigma: ``(along x, along y)`` in kernel cells, without sign, which means nothing. Of a dynamic
-            layer the mean over the images, or, without images, the prediction for a blank one. Of an
-            average the mean over the layers.
+        sigma: ``(along x, along y)`` in kernel cells, without sign, which means nothing. Of a
+            dynamic layer the mean over the images, or, without images, the prediction for a blank
+            one. Of an average the mean over the layers.
         mask: ``(K_h, K_w)``, the largest entry 1; for a dynamic layer the one of ``sigma``.
         extent: effective kernel size ``(h, w)`` in kernel cells, of the mask: the size of the plain
             kernel with the same second moment, ``sqrt(12 variance + 1)``. ``K`` for a mask of ones,

@@ -17,8 +17,8 @@ from gmconv_mmdet.analysis.receptive_field import analyze
 
 
 def replknet_rectangle(data, thresh):
-    """The rule in RepLKNet's words: squares of 3, 5, 7 ... pixels around (h // 2, w // 2), the first
-    that holds more than ``thresh`` of the sum; None where none does."""
+    """The rule in RepLKNet's words: squares of 3, 5, 7 ... pixels around (h // 2, w // 2), the
+    first that holds more than ``thresh`` of the sum; None where none does."""
     h, w = data.shape
     for i in range(1, h // 2):
         inside = data[h // 2 - i:h // 2 + 1 + i, w // 2 - i:w // 2 + 1 + i]

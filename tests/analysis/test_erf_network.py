@@ -11,7 +11,8 @@ NET = """
 model = dict(
     type='RetinaNet', backbone=dict(type='GMResNet', depth=18, base_channels=4),
     neck=dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=4, num_outs=4),
-    data_preprocessor=dict(type='DetDataPreprocessor', mean=[100, 110, 120], std=[50., 60., 70.], bgr_to_rgb=True))
+    data_preprocessor=dict(type='DetDataPreprocessor', mean=[100, 110, 120],
+                           std=[50., 60., 70.], bgr_to_rgb=True))
 """
 
 

@@ -15,9 +15,11 @@ NET = """
 model = dict(
     type='FasterRCNN', backbone=dict(type='ResNet', depth=18, base_channels=4),
     neck=dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=4, num_outs=5),
-    data_preprocessor=dict(type='DetDataPreprocessor', mean=[0] * 3, std=[255.] * 3, pad_size_divisor=32),
+    data_preprocessor=dict(type='DetDataPreprocessor', mean=[0] * 3, std=[255.] * 3,
+                           pad_size_divisor=32),
     roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32], finest_scale=28)))
-test_dataloader = dict(dataset=dict(pipeline=[dict(type='Resize', scale=(160, 100), keep_ratio=True)]))
+test_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='Resize', scale=(160, 100), keep_ratio=True)]))
 """
 ALL = ['C2', 'C3', 'C4', 'C5', 'P2', 'P3', 'P4', 'P5', 'P6']
 OBJECTS = {'a.png': [CocoObject(1, 'small', (10., 10., 26., 30.)),
@@ -45,7 +47,8 @@ def folder(tmp_path):
 def test_levels_are_mmdets(finest):
     """Real RoI extractors decide over the same boxes."""
     extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=7), 4, [4, 8, 16, 32], finest)
-    sizes = np.random.default_rng(0).uniform(1, 800, (200, 2)).tolist() + [[56, 56], [112, 112], [223.9, 224]]
+    sizes = np.random.default_rng(0).uniform(1, 800, (200, 2)).tolist()
+    sizes += [[56, 56], [112, 112], [223.9, 224]]
     rois = torch.tensor([[0, 0, 0, w, h] for w, h in sizes])
     cfg = Config(dict(model=dict(backbone=dict(), roi_head=dict(bbox_roi_extractor=dict(
         featmap_strides=[4, 8, 16, 32], finest_scale=finest)))))
@@ -53,8 +56,8 @@ def test_levels_are_mmdets(finest):
     assert [maps_of_box(cfg, ALL, size)['P'] for size in sizes] == expected
 
 
-@pytest.mark.parametrize('size, level', [(10, 'P3'), (112, 'P3'), (224, 'P4'), (447, 'P4'), (448, 'P5'),
-                                         (1e4, 'P7')])
+@pytest.mark.parametrize('size, level', [
+    (10, 'P3'), (112, 'P3'), (224, 'P4'), (447, 'P4'), (448, 'P5'), (1e4, 'P7')])
 def test_levels_without_a_roi_head(size, level):
     cfg = Config(dict(model=dict(backbone=dict())))
     names = ['C2', 'C3', 'P3', 'P4', 'P5', 'P6', 'P7']
@@ -70,7 +73,8 @@ def test_unit_next_to_the_centre():
 
 
 def test_rows_and_maps(model, folder):
-    result = measure_objects(model, folder / 'x.json', folder, OBJECTS, folder / 'out' / 'r.npz', crop=65)
+    what = (model, folder / 'x.json', folder, OBJECTS)
+    result = measure_objects(*what, folder / 'out' / 'r.npz', crop=65)
     assert {key: result.count(key) for key in result.sums} == {
         'C5/small': 2, 'P/small': 2, 'C5/large': 1, 'P/large': 1}
     assert list(result.skipped) == ['broken.png'] and result.done == ['a.png', 'b.png']
@@ -88,7 +92,7 @@ def test_rows_and_maps(model, folder):
         in_crop = [row['in_crop'] for row in result.rows if row['key'] == key]
         assert result.mean(key).shape == (65, 65)
         assert result.mean(key).sum() == pytest.approx(np.mean(in_crop))
-    whole = measure_objects(model, folder / 'x.json', folder, OBJECTS, folder / 'whole.npz', crop=401)
+    whole = measure_objects(*what, folder / 'whole.npz', crop=401)
     for key in ('C5/large', 'P/large'):
         row = next(row for row in whole.rows if row['key'] == key)
         assert row['in_crop'] == pytest.approx(1)

@@ -28,12 +28,14 @@ def loop_extent(mask):
     def size(marginal):
         total = sum(marginal)
         centre = sum(i * m for i, m in enumerate(marginal)) / total
-        return math.sqrt(12 * sum(m * (i - centre) ** 2 for i, m in enumerate(marginal)) / total + 1)
+        spread = sum(m * (i - centre) ** 2 for i, m in enumerate(marginal))
+        return math.sqrt(12 * spread / total + 1)
     return (size([sum(row) for row in mask]), size([sum(column) for column in zip(*mask)]))
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.tuples(st.integers(1, 7), st.integers(2, 7)), st.floats(-9, 9).filter(lambda s: abs(s) > .3))
+@given(st.tuples(st.integers(1, 7), st.integers(2, 7)),
+       st.floats(-9, 9).filter(lambda s: abs(s) > .3))
 def test_static_layer(kernel, sigma):
     layer = GMConv2d(2, 3, kernel, init_sigma=abs(sigma))
     layer.sigma.data.fill_(sigma)
@@ -108,7 +110,8 @@ def test_stages_and_averages_of_a_resnet():
     for i, layer in enumerate(layer for layer in gm_layers(net).values() if not layer.dynamic):
         layer.sigma.data.fill_(1 + i)
     masks = describe_masks(net)
-    assert [mask.stage for mask in masks] == ['stem'] + ['L1'] * 4 + ['L2'] * 4 + ['L3'] * 4 + ['L4'] * 4
+    assert [mask.stage for mask in masks] == [
+        'stem', *(f'L{i}' for i in (1, 2, 3, 4) for _ in range(4))]
     averages = stage_averages(masks)
     assert [a.name for a in averages] == [f'average of L{i}' for i in (1, 2, 3, 4)]
     expected = torch.tensor([loop_mask(3, 3, s, s) for s in (5, 6, 7, 8)]).double().mean(0)
@@ -132,8 +135,10 @@ def test_csv():
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
     assert tuple(rows[0]) == COLUMNS
     assert [(r['layer'], r['mask'], r['kernel_h'], r['kernel_w'], r['images'], r['sigma_x_std'])
-            for r in rows] == [('0', 'dynamic', '3', '5', '1', '0'), ('1', 'static', '3', '3', '', '')]
-    assert float(rows[1]['effective_h']) == pytest.approx(loop_extent(loop_mask(3, 3, 5, 5))[0], rel=1e-4)
+            for r in rows] == [
+                ('0', 'dynamic', '3', '5', '1', '0'), ('1', 'static', '3', '3', '', '')]
+    assert float(rows[1]['effective_h']) == pytest.approx(
+        loop_extent(loop_mask(3, 3, 5, 5))[0], rel=1e-4)
 
 
 def test_not_a_number_is_reported_as_such():
