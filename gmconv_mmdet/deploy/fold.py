@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 import torch
 import torch.nn as nn
@@ -37,6 +37,15 @@ def plain_conv(layer: nn.Conv2d, weight: torch.Tensor) -> nn.Conv2d:
     return conv.train(layer.training)
 
 
+def exchange(model: nn.Module, successors: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """Put the successors in their layers' places, in place. Returns ``model``, or its successor."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):  # named_children() skips repetitions
+            if child in successors:
+                setattr(parent, name, successors[child])
+    return successors.get(model, model)
+
+
 @torch.no_grad()
 def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = ()) -> nn.Module:
     """Replace every static GMConv by the ``nn.Conv2d`` that computes the same.
@@ -59,12 +68,7 @@ def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = 
     """
     if not inplace:
         model = copy.deepcopy(model)
-    successors: dict[nn.Module, nn.Conv2d] = {}  # a layer used in two places stays one layer
-    for name, module in list(model.named_modules()):
-        if name not in keep and is_foldable(module):
-            successors[module] = plain_conv(module, module.plain_weight())
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):  # named_children() skips repetitions
-            if child in successors:
-                setattr(parent, name, successors[child])
-    return successors.get(model, model)
+    # By layer: one that is used in two places stays one.
+    return exchange(model, {module: plain_conv(module, module.plain_weight())
+                            for name, module in model.named_modules()
+                            if name not in keep and is_foldable(module)})

@@ -1,0 +1,56 @@
+"""The dynamic masks of a detector replaced by one mask each: an approximation, on request only."""
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ..layers import GMConv2d, gaussian_mask
+from .fold import exchange, plain_conv
+
+
+def dynamic_layers(model: nn.Module) -> dict[str, GMConv2d]:
+    """The dynamic GMConv layers by name."""
+    return {name: module for name, module in model.named_modules()
+            if isinstance(module, GMConv2d) and module.dynamic}
+
+
+@contextmanager
+def watch_sigmas(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """Collects what the dynamic layers predict in forward passes within the context.
+
+    Yields:
+        dict: for each dynamic layer's name the predictions so far, ``(N, 1 or 2)`` each, as absolute
+        values, since a mask knows no sign.
+    """
+    seen: dict[str, list[Tensor]] = {name: [] for name in dynamic_layers(model)}
+    handles = [
+        layer.sigma_predictor.register_forward_hook(
+            lambda module, inputs, sigma, found=seen[name]: found.append(sigma.detach().abs().cpu()))
+        for name, layer in dynamic_layers(model).items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def average_masks(model: nn.Module, sigmas: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of ``model`` in which each dynamic layer is an ``nn.Conv2d`` with one mask for all
+    images.
+
+    Args:
+        model (nn.Module): stays as it is.
+        sigmas (Mapping[str, Tensor]): for each dynamic layer's name the sigmas of that mask, ``(1,)``
+            or ``(2,)``: ``s1`` along x, ``s2`` along y.
+    """
+    model = copy.deepcopy(model)
+    return exchange(model, {
+        layer: plain_conv(layer, layer.weight * gaussian_mask(
+            layer.kernel_size, sigmas[name].to(layer.weight.device)).to(layer.weight.dtype))
+        for name, layer in dynamic_layers(model).items()})

@@ -1,0 +1,52 @@
+"""Detectors from a config and a checkpoint, for deployment: every tensor must be there."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch.nn as nn
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS
+
+from ..analysis.configured_network import FeatureExtractor, config_scope, without_weights
+from ..weights.checkpoint_file import CheckpointError, read_checkpoint
+
+
+def build_detector(cfg: Config, state: dict, origin: str) -> nn.Module:
+    """Build a config's model, load all of it and put it into evaluation mode.
+
+    Args:
+        cfg (Config): of MMDetection.
+        state (dict): tensors by name.
+        origin (str): where they come from, for the error.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, or of another shape.
+    """
+    with config_scope(cfg):
+        model = MODELS.build(ConfigDict(without_weights(cfg.model)))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f'{origin} does not hold this config\'s model: {error}') from error
+    model.eval()
+    return model
+
+
+def load_detector(config: str | Path, checkpoint: str | Path) -> tuple[Config, nn.Module, dict]:
+    """A trained detector: its config, the model in evaluation mode, and the checkpoint's metadata.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the checkpoint can't be read or isn't this config's.
+    """
+    cfg = Config.fromfile(config)
+    content = read_checkpoint(checkpoint)
+    state = content.get('state_dict', content)
+    return cfg, build_detector(cfg, state, str(checkpoint)), dict(content.get('meta') or {})
+
+
+def feature_extractor(model: nn.Module, with_neck: bool = True) -> FeatureExtractor:
+    """The part of a detector that sees the image, ``(N, 3, H, W)`` as the data preprocessor leaves
+    it, to a tuple of feature maps; shares the detector's modules."""
+    neck = getattr(model, 'neck', None) if with_neck else None
+    return FeatureExtractor(model.backbone, [] if neck is None else [neck]).eval()

@@ -1,0 +1,203 @@
+"""From a trained detector to a folded one: a checkpoint and a config, verified before they are
+written.
+"""
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from torch import Tensor
+
+from ..backbones import GMResNet
+from ..layers import GMConv2d
+from .annotated_images import AnnotatedImages
+from .average_stem import average_masks, dynamic_layers, watch_sigmas
+from .detector import build_detector, load_detector
+from .fold import fold_gmconv
+from .plain_config import PACKAGE, folded_config, names_in, our_names
+
+STEMS = ('keep', 'average')
+TOLERANCE = 1e-4  # relative to the largest value of a feature map
+METRIC_TOLERANCE = 5e-5  # four digits
+_RANDOM_SIZES = ((2, 128, 160), (1, 97, 203))
+
+
+class FuseError(Exception):
+    """Nothing was written; the text says why."""
+
+
+@dataclass
+class FuseReport:
+    """What :func:`fuse` did.
+
+    Attributes:
+        folded: layers that became plain convolutions.
+        averaged: dynamic layers that became plain ones with an average mask: name -> sigmas
+            ``(images, 1 or 2)``.
+        left: name -> kind of the convolutions with a mask, or of another kind, that stay as they are.
+        needs_package: what of this package the new config still names; empty for stock mmdet.
+        difference: largest difference of feature maps on random images, relative to the largest value
+            of each; without that of averaging.
+        average_difference: on every calibration image, of averaging; relative likewise.
+        before, after: COCO metrics on the calibration images.
+        checkpoint, config: the files written.
+    """
+    folded: list[str]
+    averaged: dict[str, Tensor]
+    left: dict[str, str]
+    needs_package: list[str]
+    difference: float
+    checkpoint: Path
+    config: Path
+    average_difference: list[float] = field(default_factory=list)
+    before: dict[str, float] = field(default_factory=dict)
+    after: dict[str, float] = field(default_factory=dict)
+
+    def text(self) -> str:
+        lines = [f'folded exactly: {len(self.folded)} static GMConv']
+        for name, sigmas in self.averaged.items():
+            lines.append(f'APPROXIMATED {name}: one mask for all images, of the average over '
+                         f'{len(sigmas)}')
+            lines += [f'  s{i + 1}: mean {s.mean():.4g}, standard deviation '
+                      f'{s.std(correction=0):.4g}, from {s.min():.4g} to {s.max():.4g}'
+                      for i, s in enumerate(sigmas.unbind(1))]
+        kinds = list(self.left.values())
+        lines += [f'left as it is: {kinds.count(kind)} {kind} '
+                  f'({", ".join(name for name, k in self.left.items() if k == kind)})'
+                  for kind in dict.fromkeys(kinds)]
+        lines.append(f'feature maps on random images differ by {self.difference:.1e} of their largest '
+                     'value')
+        if self.average_difference:
+            found = torch.tensor(self.average_difference)
+            lines.append('averaging changes feature maps on the calibration images by '
+                         f'{found.mean():.1e} of their largest value in the mean, {found.max():.1e} '
+                         'at most')
+        if self.before:
+            lines += [f'{"":12}  before   after'] + [
+                f'{name:12} {value:7.4f} {self.after[name]:7.4f}'
+                for name, value in self.before.items()]
+        lines.append('runs in stock mmdet, without this package' if not self.needs_package else
+                     f'needs {PACKAGE} for: {", ".join(self.needs_package)}')
+        return '\n'.join([*lines, f'written: {self.checkpoint}', f'written: {self.config}'])
+
+
+def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str = 'keep',
+         calib: tuple[str | Path, str | Path] | None = None, force: bool = False) -> FuseReport:
+    """Fold a trained detector and write ``out.pth`` and ``out.py``.
+
+    The new model is built from the new config and loaded strictly; its feature maps are compared with
+    the trained model's on random images, and where ``calib`` is given its COCO metrics as well, to four
+    digits. Files are written only then.
+
+    Args:
+        config (str | Path): the trained detector's.
+        checkpoint (str | Path): its weights.
+        out (str | Path): where to write; a suffix ``.pth`` or ``.py`` is taken off.
+        stem ('keep' | 'average'): dynamic layers stay, or each gets the mask of its average sigmas
+            over the calibration images, which is an approximation.
+        calib (tuple, optional): a COCO annotation file and its image folder.
+        force (bool): replace files that are there.
+
+    Raises:
+        FuseError: nothing to fold, files in the way, averaging without images, or a difference.
+        FileNotFoundError, CheckpointError, ValueError: see :func:`load_detector`,
+            :class:`AnnotatedImages`.
+    """
+    if stem not in STEMS:
+        raise FuseError(f'stem must be one of {STEMS}, got {stem!r}')
+    if stem == 'average' and calib is None:
+        raise FuseError('an average stem needs calibration images: --calib ANN_FILE IMAGE_FOLDER')
+    out = Path(out).with_suffix('') if Path(out).suffix in ('.pth', '.py') else Path(out)
+    targets = [out.with_name(f'{out.name}.pth'), out.with_name(f'{out.name}.py')]
+    there = [str(target) for target in targets if target.exists()]
+    if there and not force:
+        raise FuseError(f'{" and ".join(there)} exist{"s" * (len(there) == 1)}; --force replaces')
+    cfg, model, meta = load_detector(config, checkpoint)
+    images = AnnotatedImages(cfg, *calib) if calib else None
+
+    with watch_sigmas(model) as seen:
+        before = images.evaluate(model) if images else {}
+    averaged = {name: torch.cat(sigmas) for name, sigmas in seen.items()} if stem == 'average' else {}
+    reference = average_masks(model, {name: s.mean(0) for name, s in averaged.items()}) if averaged \
+        else model
+    keep = _inexpressible(reference)
+    folded = [name for name, module in model.named_modules()
+              if isinstance(module, GMConv2d) and module.sigma is not None and name not in keep]
+    if not folded and not averaged:
+        raise FuseError(f'{checkpoint} has no static GMConv to fold' + (
+            ': only dynamic ones, which --stem average approximates' if dynamic_layers(model) else ''))
+    state = fold_gmconv(reference, keep=keep).state_dict()
+    new_cfg = folded_config(cfg, keep_dynamic=bool(dynamic_layers(reference)))
+    shipped = build_detector(new_cfg, state, 'the folded model')
+
+    report = FuseReport(folded, averaged, _left(shipped), sorted(our_names() & set(names_in(
+        new_cfg.to_dict()))), feature_difference(shipped, reference), *targets, before=before)
+    if not report.difference <= TOLERANCE:
+        raise FuseError(f'folded, the feature maps differ by {report.difference:.1e} of their largest '
+                        f'value, more than {TOLERANCE:.0e}; nothing was written')
+    if images:
+        beside = (lambda batch: report.average_difference.append(
+            largest_difference(shipped, model, batch))) if averaged else None
+        report.after = images.evaluate(shipped, beside)
+        off = [f'{name} {value:.5f} -> {report.after[name]:.5f}' for name, value in before.items()
+               if abs(value - report.after[name]) > METRIC_TOLERANCE]
+        if off and not averaged:
+            raise FuseError(f'folded, COCO metrics differ: {", ".join(off)}; nothing was written')
+    _write(new_cfg, state, meta, report)
+    return report
+
+
+def _inexpressible(model: nn.Module) -> set[str]:
+    """Static layers that have to stay because no config would build the folded network: those of a
+    deep stem whose first convolution is dynamic. (``gm_stem`` speaks of the stem as a whole.)"""
+    return {f'{name}.{conv}' for name, module in model.named_modules()
+            if isinstance(module, GMResNet) and dynamic_layers(module)
+            for conv, kind in module.placement().items()
+            if kind == 'static' and not conv.startswith('layer')}
+
+
+def _left(model: nn.Module) -> dict[str, str]:
+    """Convolutions of the shipped model that aren't plain ones: masked, deformable and so on."""
+    left: dict[str, str] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, GMConv2d) and (module.dynamic or module.sigma is not None):
+            left[name] = 'dynamic GMConv' if module.dynamic else 'static GMConv'
+        elif 'Deform' in type(module).__name__ and hasattr(module, 'kernel_size'):
+            left[name] = type(module).__name__
+    return left
+
+
+@torch.no_grad()
+def largest_difference(model: nn.Module, reference: nn.Module, batch: Tensor) -> float:
+    """Largest difference of two detectors' feature maps on images ``(N, 3, H, W)``, each relative to
+    the map's largest value."""
+    return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item() for a, b in zip(
+        model.extract_feat(batch), reference.extract_feat(batch), strict=True))
+
+
+def feature_difference(model: nn.Module, reference: nn.Module) -> float:
+    """:func:`largest_difference` over random images of two sizes."""
+    generator = torch.Generator().manual_seed(0)
+    return max(largest_difference(model, reference, torch.randn(n, 3, h, w, generator=generator))
+               for n, h, w in _RANDOM_SIZES)
+
+
+def _write(cfg: Config, state: dict, meta: dict, report: FuseReport) -> None:
+    content = dict(
+        meta={**{key: meta[key] for key in ('dataset_meta', 'epoch', 'iter') if key in meta},
+              'cfg': cfg.pretty_text,
+              PACKAGE: dict(folded=report.folded, averaged={
+                  name: sigmas.mean(0).tolist() for name, sigmas in report.averaged.items()})},
+        state_dict=state)
+    report.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=report.checkpoint.parent, prefix='.fuse.') as folder:
+        drafts = [Path(folder) / target.name for target in (report.checkpoint, report.config)]
+        torch.save(content, drafts[0])
+        cfg.dump(drafts[1])
+        for draft, target in zip(drafts, (report.checkpoint, report.config)):
+            os.replace(draft, target)

@@ -1,0 +1,101 @@
+"""ONNX files of folded networks, checked against onnxruntime."""
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+
+from .recordable import recordable
+
+TOLERANCE = 1e-4  # relative to the largest value of an output
+
+
+def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
+                names: Iterable[str] | None = None) -> int:
+    """Write a network as ONNX file, batch, height and width dynamic.
+
+    The network is folded first: a convolution whose mask is static has a plain weight in the file. A
+    dynamic GMConv becomes a :class:`ColumnConv`, the same sums in a form that serves every batch.
+
+    Args:
+        network (nn.Module): takes images ``(N, 3, H, W)``; gives one tensor or several.
+        path (str | Path): the ``.onnx`` file; replaced if it is there.
+        opset (int, optional): version of ONNX's operators; by default the one that this torch writes.
+        names (Iterable[str], optional): of the outputs.
+
+    Returns:
+        int: the opset written.
+    """
+    network = recordable(network).eval()
+    parameter = next(network.parameters())
+    image = torch.randn(2, 3, 128, 160, device=parameter.device, dtype=parameter.dtype)
+    dynamic = torch.export.Dim.DYNAMIC
+    with torch.no_grad():
+        program = torch.onnx.export(
+            network, (image, ), dynamo=True, verbose=False, opset_version=opset,
+            input_names=['image'], output_names=None if names is None else list(names),
+            dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic}, ))
+    program.save(str(path), external_data=False)
+    return program.model.opset_imports['']
+
+
+def onnx_difference(path: str | Path, network: nn.Module,
+                    shapes: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int, int], float]:
+    """Run an ONNX file with onnxruntime beside the network itself, on random images.
+
+    Args:
+        path (str | Path): the file.
+        network (nn.Module): what it was exported from, in fp32.
+        shapes (Iterable[tuple[int, int, int]]): batches to try, ``(N, H, W)``.
+
+    Returns:
+        dict: for each shape the largest difference of an output, relative to its largest value.
+    """
+    import onnxruntime
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    differences = {}
+    for batch, height, width in shapes:
+        image = torch.randn(batch, 3, height, width,
+                            generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            expected = network(image)
+        expected = [expected] if isinstance(expected, torch.Tensor) else expected
+        found = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+        differences[batch, height, width] = max(
+            ((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12)).item()
+            for a, b in zip(found, expected, strict=True))
+    return differences
+
+
+def write_checked(network: nn.Module, path: Path, size: tuple[int, int], opset: int | None = None,
+                  names: Iterable[str] | None = None) -> tuple[int, dict]:
+    """Export, compare at two image sizes and two batch sizes, and only then put the file in place.
+
+    Args:
+        network, path, opset, names: see :func:`export_onnx`.
+        size (tuple[int, int]): ``(H, W)`` of the larger images; the others have odd sides, about
+            half as long.
+
+    Returns:
+        tuple: the opset, and the differences of :func:`onnx_difference`.
+
+    Raises:
+        ValueError: onnxruntime's results differ by more than 1e-4.
+    """
+    height, width = size
+    shapes = [(batch, *sides) for sides in (size, (height // 2 | 1, width // 2 | 1))
+              for batch in (1, 3)]
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}.') as folder:
+        draft = Path(folder) / path.name
+        opset = export_onnx(network, draft, opset, names)
+        differences = onnx_difference(draft, network, shapes)
+        worst = max(differences.values())
+        if not worst <= TOLERANCE:
+            raise ValueError(f'onnxruntime\'s results differ by {worst:.1e} of the largest value, more '
+                             f'than {TOLERANCE:.0e}; nothing was written. Try another --opset')
+        os.replace(draft, path)
+    return opset, differences

@@ -1,0 +1,95 @@
+"""The config of a folded detector: mmdet's own types wherever no mask is left."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import mmdet.registry
+import mmengine.registry
+from mmengine.config import Config
+
+PACKAGE = __name__.partition('.')[0]
+_GM_ARGUMENTS = ('gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
+
+
+def type_name(node: Any) -> str:
+    """The bare name in a config's ``type``: of ``'mmdet.ResNet'`` or the class it is ``'ResNet'``."""
+    kind = node.get('type') if isinstance(node, dict) else None
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
+def our_names() -> set[str]:
+    """All names that this package has registered."""
+    registries = [value for module in (mmengine.registry, mmdet.registry)
+                  for value in vars(module).values() if isinstance(value, mmengine.registry.Registry)]
+    return {name for registry in registries for name, entry in registry.module_dict.items()
+            if entry.__module__.partition('.')[0] == PACKAGE}
+
+
+def names_in(node: Any) -> Iterator[str]:
+    """Every bare type name in a config."""
+    if isinstance(node, dict):
+        yield type_name(node)
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return
+    for value in node:
+        yield from names_in(value)
+
+
+def folded_config(cfg: Config, keep_dynamic: bool) -> Config:
+    """The config of the folded model.
+
+    * ``GMResNet`` becomes ``ResNet``; with a dynamic stem it stays, without GMConv in its stages.
+    * ``GMBackbone`` becomes the backbone within; with a dynamic stem it stays, without masks in the
+      body.
+    * ``conv_cfg=dict(type='GMConv', ...)`` becomes ``Conv2d`` unless it is dynamic.
+    * ``GMPretrained`` goes: the weights are in the checkpoint. ``FasterCocoMetric`` becomes
+      ``CocoMetric``, which prints the same numbers. Hooks of ours go: there is nothing to fold or log.
+    * ``custom_imports`` loses this package if nothing of it is left.
+
+    Args:
+        cfg (Config): the trained model's; stays as it is.
+        keep_dynamic (bool): dynamic layers stay.
+    """
+    content = _folded(cfg.to_dict(), keep_dynamic)
+    ours = our_names()
+    if 'custom_hooks' in content:
+        content['custom_hooks'] = [hook for hook in content['custom_hooks']
+                                   if type_name(hook) not in ours]
+    imports = content.pop('custom_imports', None)
+    if imports:
+        modules = imports['imports']
+        modules = [modules] if isinstance(modules, str) else modules
+        if not ours & set(names_in(content)):
+            modules = [name for name in modules if name.partition('.')[0] != PACKAGE]
+        if modules:
+            content['custom_imports'] = dict(imports, imports=modules)
+    return Config(content)
+
+
+def _folded(node: Any, keep_dynamic: bool) -> Any:
+    if isinstance(node, (list, tuple)):
+        return type(node)(_folded(item, keep_dynamic) for item in node
+                          if type_name(item) != 'GMPretrained')
+    if not isinstance(node, dict):
+        return node
+    node = {key: None if type_name(value) == 'GMPretrained' else _folded(value, keep_dynamic)
+            for key, value in node.items()}
+    kind = type_name(node)
+    if kind == 'GMConv' and not (keep_dynamic and node.get('dynamic')):
+        return dict(type='Conv2d')
+    if kind == 'FasterCocoMetric':
+        return dict(node, type='mmdet.CocoMetric')
+    if kind not in ('GMResNet', 'GMBackbone'):
+        return node
+    if keep_dynamic and node.get('gm_stem', 'dynamic') == 'dynamic':
+        return dict(node, **({'gm_body': None} if kind == 'GMBackbone' else
+                             {'gm_stages': (False, ) * node.get('num_stages', 4)}))
+    if kind == 'GMBackbone':
+        inner = dict(node['backbone'])
+        if node.get('init_cfg') is not None:
+            inner['init_cfg'] = node['init_cfg']
+        return inner
+    node = {key: value for key, value in node.items() if key not in _GM_ARGUMENTS}
+    return dict(node, type='mmdet.ResNet' if str(node['type']).startswith('mmdet.') else 'ResNet')

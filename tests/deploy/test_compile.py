@@ -1,0 +1,89 @@
+"""torch.compile(fullgraph=True): no graph break, equal results, for training and inference."""
+import copy
+
+import pytest
+import torch
+
+from gmconv_mmdet import GMConv2d, GMResNet
+
+from .test_fold import difference, images, trained
+
+
+def largest_gradient_difference(model, other):
+    return max(((a.grad - b.grad).abs().max() / b.grad.abs().max().clamp(min=1e-6)).item()
+               for a, b in zip(model.parameters(), other.parameters(), strict=True)
+               if b.grad is not None)
+
+
+def check_training(model, backend, batches):
+    twin = copy.deepcopy(model)
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    for x in batches:
+        outputs, expected = compiled(x), twin(x)
+        assert difference(outputs, expected) < 1e-4
+        sum(out.square().mean() for out in outputs).backward()
+        sum(out.square().mean() for out in expected).backward()
+        assert largest_gradient_difference(model, twin) < 1e-3
+        model.zero_grad(), twin.zero_grad()
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def small(stem, **kwargs):
+    """One stage: what compilation costs grows with the network, what it meets does not."""
+    return trained(GMResNet(18, base_channels=8, gm_stem=stem, num_stages=1, strides=(1, ),
+                            dilations=(1, ), out_indices=(0, ), gm_stages=(True, ),
+                            stage_with_dcn=(False, ), norm_eval=False, **kwargs))
+
+
+# `aot_eager` takes the whole way through Dynamo and AOTAutograd and leaves out code generation.
+@pytest.mark.parametrize('dynamic', [True, False])
+def test_layer_without_graph_breaks(dynamic):
+    layer = trained(GMConv2d(3, 4, 3, dynamic=dynamic)).train()
+    check_training(layer, 'aot_eager', [images()])
+    with torch.no_grad():
+        compiled = torch.compile(layer, fullgraph=True, backend='aot_eager')
+        assert difference(compiled(images()), layer(images())) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+def test_training_at_several_sizes_and_batches(stem):
+    check_training(small(stem).train(), 'aot_eager', [images(), images(3), images(3, 80, 64)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+def test_inference_at_several_sizes_and_batches(stem):
+    model = small(stem)
+    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
+    with torch.no_grad():
+        for x in (images(), images(3), images(1, 80, 64)):
+            assert difference(compiled(x), model(x)) < 1e-5
+
+
+def test_frozen_layer_compiled_sees_changes():
+    conv = GMConv2d(3, 4, 3, init_sigma=1.0).requires_grad_(False)
+    compiled = torch.compile(conv, fullgraph=True, backend='aot_eager')
+    x = images()
+    for sigma in (1.0, 0.5):
+        conv.sigma.data.fill_(sigma)
+        torch.testing.assert_close(compiled(x), conv(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+def test_generated_code(stem, training):
+    """With the default backend, which generates and compiles code."""
+    model = small(stem).train(training)
+    if training:
+        return check_training(model, 'inductor', [images()])
+    with torch.no_grad():
+        compiled = torch.compile(model, fullgraph=True)
+        assert difference(compiled(images()), model(images())) < 1e-5

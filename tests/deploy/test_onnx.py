@@ -1,0 +1,112 @@
+"""ONNX files beside the networks they were made from, run by onnxruntime."""
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gmconv_mmdet import GMConv2d, GMResNet
+from gmconv_mmdet.deploy.onnx import export_onnx, onnx_difference
+from gmconv_mmdet.deploy.recordable import ColumnConv, recordable
+
+from .small_detectors import write_detector
+from .test_fold import difference, images, trained
+
+SHAPES = [(batch, height, width) for batch in (1, 3) for height, width in ((64, 96), (97, 75))]
+
+
+def constants(model):
+    """Values of the graph's initialisers by name."""
+    return {value.name: onnx.numpy_helper.to_array(value) for value in model.graph.initializer}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_columns_equal_the_loop(data):
+    draw = data.draw
+    groups = draw(st.integers(1, 3))
+    padding = draw(st.sampled_from(['same', 'valid', 2, (1, 0)]))
+    conv = GMConv2d(
+        groups * draw(st.integers(1, 2)),
+        groups * draw(st.integers(1, 2)),
+        draw(st.tuples(st.integers(1, 4), st.integers(2, 5))),
+        stride=1 if padding == 'same' else draw(st.integers(1, 2)),
+        padding=padding,
+        dilation=draw(st.integers(1, 2)),
+        groups=groups,
+        bias=draw(st.booleans()),
+        padding_mode=draw(st.sampled_from(['zeros', 'reflect', 'circular'])),
+        dynamic=True,
+        sigma_pattern=draw(st.sampled_from(['sigma', 'sigma_pair', 'sigma_ratio'])),
+        dtype=torch.float64)
+    trained(conv)
+    columns = recordable(conv)
+    assert type(columns) is ColumnConv
+    x = torch.randn(draw(st.integers(0, 3)), conv.in_channels, 10, 11, dtype=torch.float64)
+    torch.testing.assert_close(columns(x), conv(x), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+def test_backbone_at_two_sizes_and_two_batches(tmp_path, stem):
+    model = trained(GMResNet(18, base_channels=8, gm_stem=stem))
+    path = tmp_path / 'backbone.onnx'
+    opset = export_onnx(model, path, names=['c2', 'c3', 'c4', 'c5'])
+    assert opset >= 18
+    differences = onnx_difference(path, model, SHAPES)
+    assert set(differences) == set(SHAPES) and max(differences.values()) < 1e-4
+    written = onnx.load(path)
+    onnx.checker.check_model(written)
+    assert [output.name for output in written.graph.output] == ['c2', 'c3', 'c4', 'c5']
+    sides = [dim.dim_param for dim in written.graph.input[0].type.tensor_type.shape.dim]
+    assert sides[0] and not sides[1] and sides[2] and sides[3]
+    convs = [node for node in written.graph.node if node.op_type == 'Conv']
+    values = constants(written)
+    assert len(convs) == 20 + (stem == 'dynamic')  # a dynamic one is two
+    assert all(node.input[1] in values for node in convs)  # plain weights, no mask in the graph
+    assert any(node.op_type == 'Exp' for node in written.graph.node) == (stem == 'dynamic')
+    # A folded weight in the file is the product (times the batch norm where the exporter fuses it).
+    conv = model.layer2[0].conv2
+    product = (conv.weight * conv.mask()).detach().numpy()
+    ratios = [value / product for value in values.values() if value.shape == product.shape
+              and (value.reshape(16, -1).std(axis=1) > 0).all()]
+    assert any(np.allclose(ratio, ratio[:, :1, :1, :1], rtol=1e-2) for ratio in ratios)
+
+
+@pytest.mark.slow
+def test_command_line_exports_backbone_and_neck(tmp_path, repo):
+    config, checkpoint, _ = write_detector(tmp_path)
+    out = tmp_path / 'detector.onnx'
+    command = [sys.executable, repo / 'tools/export_onnx.py', config, checkpoint, out, '--size', '128',
+               '160']
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'batch 3, 65x81: onnxruntime differs by' in done.stdout and f'written: {out}' in done.stdout
+    assert len(onnx.load(out).graph.output) == 5
+    before = out.read_bytes()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1 and '--force' in again.stderr and out.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith('.')] == []
+
+
+def test_recordable_is_a_copy_with_the_same_outputs():
+    model = trained(GMResNet(18, base_channels=8))
+    copy = recordable(model)
+    assert difference(copy(images()), model(images())) < 1e-5
+    assert type(model.conv1) is GMConv2d and type(copy.conv1) is ColumnConv
+    assert not any(isinstance(module, GMConv2d) for module in copy.modules())
+    assert recordable(nn.Conv2d(3, 4, 3)).kernel_size == (3, 3)
+
+
+def test_trace_of_a_dynamic_stem_serves_every_batch():
+    model = trained(GMResNet(18, base_channels=8))
+    with torch.no_grad():
+        traced = torch.jit.trace(recordable(model), images(2))
+        for batch in (1, 3):
+            x = images(batch, 80, 64)
+            assert difference(traced(x), model(x)) < 1e-5

@@ -1,0 +1,48 @@
+"""Write a trained detector's backbone and neck as ONNX file, checked against onnxruntime.
+
+    python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--backbone-only] [--size H W] [--opset N]
+
+Input `image`: (N, 3, H, W), normalised and padded as the config's data preprocessor does; N, H and W
+are dynamic. Static masks are folded into the weights, a dynamic stem stays dynamic.
+"""
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from gmconv_mmdet.deploy.detector import feature_extractor, load_detector
+from gmconv_mmdet.deploy.onnx import write_checked
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', metavar='CONFIG')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT')
+    parser.add_argument('out', metavar='OUT.onnx', type=Path)
+    parser.add_argument('--backbone-only', action='store_true', help='leave the neck out')
+    parser.add_argument('--size', metavar=('H', 'W'), type=int, nargs=2, default=(256, 320),
+                        help='images for the check; default 256 320')
+    parser.add_argument('--opset', type=int, help='default: the one that torch writes')
+    parser.add_argument('--force', action='store_true', help='replace OUT.onnx')
+    args = parser.parse_args()
+    if args.out.exists() and not args.force:
+        print(f'export_onnx: {args.out} exists; --force replaces it', file=sys.stderr)
+        return 1
+    logging.getLogger('torch.onnx').setLevel(logging.ERROR)
+    try:
+        _, model, _ = load_detector(args.config, args.checkpoint)
+        opset, differences = write_checked(feature_extractor(model, not args.backbone_only), args.out,
+                                           tuple(args.size), args.opset)
+    except (ValueError, OSError, ImportError) as error:
+        print(f'export_onnx: {error}', file=sys.stderr)
+        return 1
+    for (batch, height, width), difference in differences.items():
+        print(f'batch {batch}, {height}x{width}: onnxruntime differs by {difference:.1e} of the '
+              'largest value')
+    print(f'written: {args.out} (opset {opset})')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
