@@ -95,11 +95,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args.work_root = args.work_root.expanduser().absolute()
     screen = Screen(sys.stdout)
     try:
-        with signals_raise():
-            return {'plan': _plan, 'report': _report}.get(args.command, _make)(args, screen)
+        runs = _runs(args) if args.command != 'report' else []
+        launch = _launch_options(args) if args.command in ('check', 'run') else None
     except ValueError as error:
         screen.say(f'reproduce.py: {error}')
         return 2
+    try:
+        with signals_raise():
+            if args.command == 'plan':
+                screen.say(plan_text(runs))
+                return 0
+            if args.command == 'report':
+                return _report(args, screen)
+            return _make(args, runs, launch, screen)
     except (PreflightError, RunFolderError) as error:
         screen.say(str(error))
         return 1
@@ -113,11 +121,6 @@ def _runs(args: argparse.Namespace) -> list[RunFolder]:
     """In the paper's order, seed by seed: the first seed's table is complete first."""
     return [RunFolder(args.work_root, row, seed, args.rehearse)
             for seed in dict.fromkeys(args.seeds) for row in select_rows(args.table, args.rows)]
-
-
-def _plan(args: argparse.Namespace, screen: Screen) -> int:
-    screen.say(plan_text(_runs(args)))
-    return 0
 
 
 def _report(args: argparse.Namespace, screen: Screen) -> int:
@@ -151,14 +154,19 @@ def _launch_options(args: argparse.Namespace) -> LaunchOptions:
                          args.nodes, args.rendezvous)
 
 
-def _make(args: argparse.Namespace, screen: Screen) -> int:
-    runs, launch = _runs(args), _launch_options(args)
+def _weights(source: str | None) -> str | None:
+    """A local file by its whole path: a run may be continued from another folder."""
+    return source if source is None or '://' in source else str(Path(source).expanduser().absolute())
+
+
+def _make(args: argparse.Namespace, runs: list[RunFolder], launch: LaunchOptions,
+          screen: Screen) -> int:
     if args.rehearse:
         screen.say('REHEARSAL: small and short, nothing below is a result.')
     data = find_coco_folder(args.data_root, **{part: getattr(args, part)
                                                for part in CocoFolder._fields[1:]})
     options = RunOptions(data, args.rehearse, args.images_per_gpu, args.workers, args.amp,
-                         args.coco_eval, args.pretrained, args.pretrained_plain)
+                         args.coco_eval, _weights(args.pretrained), _weights(args.pretrained_plain))
     driver = Driver(options, launch, screen, annotated_classes(data) if args.rehearse else None)
     open_runs = [run for run in runs if run.read_result() is None]
     if open_runs:

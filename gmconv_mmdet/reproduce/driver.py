@@ -8,7 +8,9 @@ from __future__ import annotations
 import datetime
 import os
 import shlex
+import shutil
 import signal
+import site
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -91,7 +93,8 @@ def child_environment(gpus: int) -> dict[str, str]:
     """The environment of mmdet's tools: they find this package, and no GPU where none is wanted."""
     env = dict(os.environ, PYTHONUNBUFFERED='1')
     root = str(Path(gmconv_mmdet.__file__).resolve().parents[1])
-    env['PYTHONPATH'] = os.pathsep.join(filter(None, [root, env.get('PYTHONPATH')]))
+    if root not in site.getsitepackages():  # which must not come before the standard library
+        env['PYTHONPATH'] = os.pathsep.join(filter(None, [root, env.get('PYTHONPATH')]))
     if gpus == 0:
         env['CUDA_VISIBLE_DEVICES'] = ''
     return env
@@ -113,7 +116,8 @@ class Screen:
 
     def status(self, text: str) -> None:
         if self.stream.isatty():
-            self.stream.write('\r\033[K' + text)
+            # A line that wraps could not be renewed.
+            self.stream.write('\r\033[K' + text[:shutil.get_terminal_size().columns - 1])
             self.stream.flush()
             self._line_open = True
         elif text != self._last and time.monotonic() - self._shown_at >= self.every_seconds:

@@ -180,7 +180,7 @@ def test_a_failed_row_says_why_and_goes_on_once_mended(reproduce, small_coco):
     output, status = reproduce.finish('run')
     assert status == 1
     assert f'{ROW.name} seed 0 (rehearsal) failed: train ended with status 1' in output
-    assert 'Traceback' in output and 'give the same command again' in output
+    assert 'failed to load image' in output and 'give the same command again' in output
     assert 'goes on after epoch 0' in output and '0 of 1 runs done, 1 failed' in output
 
     image.write_bytes(whole)
