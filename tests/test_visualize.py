@@ -16,7 +16,7 @@ NET = """
 custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
 model = dict(
     type='FasterRCNN', backbone=dict(type='{kind}', depth=18, base_channels=4),
-    neck=dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=4, num_outs=5),
+    neck=dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=32, num_outs=5),
     data_preprocessor=dict(type='DetDataPreprocessor', pad_size_divisor=32))
 test_dataloader = dict(dataset=dict(
     data_root='{root}', ann_file='boxes.json', data_prefix=dict(img='images/'),
@@ -45,8 +45,9 @@ def folder(tmp_path):
 @pytest.fixture
 def run(repo, folder):
     def call(tool, *arguments):
-        return subprocess.run([sys.executable, str(repo / 'tools' / f'visualize_{tool}.py'), *arguments],
-                              cwd=folder, capture_output=True, text=True, timeout=300)
+        script = repo / 'tools' / f'visualize_{tool}.py'
+        return subprocess.run([sys.executable, str(script), *arguments], cwd=folder,
+                              capture_output=True, text=True, timeout=300)
     return call
 
 
@@ -68,8 +69,8 @@ def test_objects_of_the_configs_test_set_then_redrawn(run, folder):
     rows = list(csv.DictReader((folder / 'out' / 'erf.csv').open()))
     # A box of 110 x 96 is large, 20 x 20 small: 7 readable images with one of each band.
     assert {(row['map'], row['model'], row['count']) for row in rows} == {
-        (f'{kind}/{band}', net, '7') for kind in ('C5', 'P') for band in ('small', 'medium', 'large')
-        for net in ('r18', 'r18-gm')}
+        (f'{kind}/{band}', net, '7') for kind in ('C5', 'P')
+        for band in ('small', 'medium', 'large') for net in ('r18', 'r18-gm')}
     pictures = {p.name: p.read_bytes() for p in (folder / 'out').glob('*.png')}
     assert set(pictures) == {'erf_C5.png', 'erf_P.png'}
     for name in ('images', 'boxes.json', 'net_r18.py'):
@@ -83,7 +84,8 @@ def test_objects_of_the_configs_test_set_then_redrawn(run, folder):
 
 
 def test_network_interrupted_and_continued(repo, run, folder):
-    arguments = ['network', 'net_r18-gm.py', '--size', '256', '--outputs', 'C3', 'P6', '--out', 'out']
+    arguments = ['network', 'net_r18-gm.py', '--size', '256', '--outputs', 'C3', 'P6',
+                 '--out', 'out']
     with subprocess.Popen([sys.executable, str(repo / 'tools' / 'visualize_erf.py'), *arguments],
                           cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         # The first progress of at least one image, then Ctrl-C.

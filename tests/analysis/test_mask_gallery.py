@@ -92,8 +92,8 @@ def test_the_picture_is_readable(tmp_path):
     figure = mask_figure(describe_masks(model(tmp_path).network), 'the title')
     figure.draw_without_rendering()
     shown = '\n'.join(text.get_text() for text in figure.findobj(Text))
-    for expected in ('the title', 'mask value', 'σ in kernel cells', 'average of L1', 'block 1, conv2',
-                     'σ 5.00\nk 2.99', 'stem', '(blank image)'):
+    for expected in ('the title', 'mask value', 'σ in kernel cells', 'average of L1',
+                     'block 1, conv2', 'σ 5.00\nk 2.99', 'stem', '(blank image)'):
         assert expected in shown
     boxes = [(axes.title.get_text(), axes.title.get_window_extent()) for axes in figure.axes
              if axes.title.get_text()]
