@@ -57,13 +57,13 @@ def gm_layers(module: nn.Module) -> dict[str, GMConv2d]:
 
 def stage_of(name: str) -> str:
     """The stage that a layer's name tells: ``'backbone.layer1.0.conv2'`` is in ``'L1'``,
-    ``'backbone.stages.0.1.conv'`` in ``'stages 0'``, ``'neck...'`` in ``'neck'``, other layers of a
-    backbone in ``'stem'``."""
+    ``'backbone.stages.0.1.conv'`` in ``'stages 0'``, ``'backbone.features.3'`` in ``'features'``,
+    ``'neck...'`` in ``'neck'``, other layers of a backbone in ``'stem'``."""
     if re.search(r'(^|\.)(necks?|\w+_head)(\.|$)', name):
         return 'neck' if 'neck' in name.split('.')[0] else name.split('.')[0]
-    found = re.search(r'(?:^|\.)(layer|stages?|features)[._]?(\d+)', name)
+    found = re.search(r'(?:^|\.)(layer|stages?)[._]?(\d+)', name)
     if found is None:
-        return 'stem'
+        return 'features' if re.search(r'(^|\.)features\.', name) else 'stem'
     return f'L{found[2]}' if found[1] == 'layer' else f'{found[1]} {found[2]}'
 
 

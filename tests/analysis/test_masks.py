@@ -122,7 +122,7 @@ def test_stages_and_averages_of_a_resnet():
 @pytest.mark.parametrize('name, stage', [
     ('backbone.conv1', 'stem'), ('backbone.stem.0', 'stem'), ('backbone.layer3.11.conv2', 'L3'),
     ('layer1.0.conv1', 'L1'), ('backbone.stages.2.4.depthwise_conv', 'stages 2'),
-    ('backbone.features.3', 'features 3'), ('neck.fpn_convs.0.conv', 'neck'),
+    ('backbone.features.3', 'features'), ('neck.fpn_convs.0.conv', 'neck'),
     ('rpn_head.rpn_conv', 'rpn_head')])
 def test_stage_names(name, stage):
     assert stage_of(name) == stage
