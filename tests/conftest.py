@@ -1,7 +1,9 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mmengine.utils import ManagerMixin
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -19,3 +21,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f'no data in {folder} (GMCONV_SHARED_DATA names another folder)')
     return folder
+
+
+def _manager_classes(cls: type) -> list[type]:
+    return [cls, *(inner for sub in cls.__subclasses__() for inner in _manager_classes(sub))]
+
+
+def _own_mmengine_globals() -> Iterator[None]:
+    kept = [(cls, cls._instance_dict.copy()) for cls in _manager_classes(ManagerMixin)]
+    yield
+    for cls in _manager_classes(ManagerMixin):
+        cls._instance_dict.clear()
+    for cls, instances in kept:
+        cls._instance_dict.update(instances)
+
+
+# What a test makes of MMEngine's process-wide instances is forgotten after it: the default scope,
+# message hubs, loggers and visualizers, of which two runners made within a second would share one.
+# The second one is for what a module's own fixtures make.
+own_mmengine_globals = pytest.fixture(_own_mmengine_globals, autouse=True)
+own_mmengine_globals_of_module = pytest.fixture(_own_mmengine_globals, scope='module', autouse=True)
