@@ -1,4 +1,5 @@
-"""From a GM backbone trained by mmpretrain's own tool to a GM detector trained and tested by mmdet's."""
+"""From a GM backbone trained by mmpretrain's own tool to a GM detector trained and tested by
+mmdet's."""
 import os
 import re
 import subprocess

@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument('--configs', nargs='+', metavar='NAME', default=[
         'resnet20_cifar10-packed', 'resnet20-sgmconv_cifar10-packed'])
     parser.add_argument('--epochs', type=int, default=4)
-    parser.add_argument('--every', type=int, default=10, help='train on each N-th image')
+    parser.add_argument('--every', type=int, default=15, help='train on each N-th image')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--work-root', type=Path, default=Path('work_dirs/cifar_short_run'))

@@ -4,8 +4,8 @@
     python tools/convert_backbone.py gm_r50-1a2b3c4d.pth r50.pth --to plain
     python tools/convert_backbone.py torchvision://resnet50 gm_stem_l1.pth --row r50-gm-stem-l1
 
-Strips optimizer, classifier, neck and heads, moves masks without changing what the network computes,
-writes DST-<hash> with its metadata, and accounts for every tensor.
+Strips optimizer, classifier, neck and heads, moves masks without changing what the network
+computes, writes DST-<hash> with its metadata, and accounts for every tensor.
 """
 import argparse
 import sys
@@ -23,8 +23,8 @@ def main() -> int:
     parser.add_argument('--to', choices=TARGETS, help='gm: masks everywhere, dynamic in the first '
                         'convolution; plain: nowhere. Default: where they are')
     parser.add_argument('--row', help='masks where this row of Table V has them: r50-gm-stem-l1')
-    parser.add_argument('--prefix', help='what the backbone\'s names in SRC start with, where it is '
-                        'not found')
+    parser.add_argument('--prefix', help='what the backbone\'s names in SRC start with, where it '
+                        'is not found')
     args = parser.parse_args()
     try:
         published = convert_backbone(args.source, args.destination, args.to, args.row, args.prefix)

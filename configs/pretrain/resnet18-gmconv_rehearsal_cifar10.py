@@ -1,5 +1,5 @@
-# A rehearsal without ImageNet: the same network and recipe on CIFAR-10 enlarged to 64x64, one epoch.
-# Its backbone loads into a detector; its accuracy says nothing.
+# A rehearsal without ImageNet: the same network and recipe on CIFAR-10 enlarged to 64x64, one
+# epoch. Its backbone loads into a detector; its accuracy says nothing.
 _base_ = './resnet18-gmconv_8xb32_in1k.py'
 custom_imports = dict(
     imports=['gmconv_mmdet', 'gmconv_mmdet.datasets.packed_cifar'], allow_failed_imports=False)

@@ -1,6 +1,7 @@
-"""The thin ResNets for CIFAR (He et al., arXiv 1512.03385, section 4.2): ResNet-20, 32, 44, 56, 110.
+"""Thin ResNets for CIFAR (He et al., arXiv 1512.03385, section 4.2): ResNet-20, 32, 44, 56, 110.
 
-mmpretrain has none: its ``ResNet_CIFAR`` is the wide one, ResNet-18 and deeper with 64 to 512 channels.
+mmpretrain has none: its ``ResNet_CIFAR`` is the wide one, ResNet-18 and deeper with 64 to 512
+channels.
 """
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 
 class CifarBlock(BaseModule):
-    """Two 3x3 convolutions with batch norm, and a shortcut without parameters: where the block halves
-    the image and doubles the channels, every other pixel and zeros for the new channels ("option A").
+    """Two 3x3 convolutions with batch norm, and a shortcut without parameters: where the block
+    halves the image and doubles the channels, every other pixel and zeros for the new channels
+    ("option A").
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -71,6 +73,6 @@ class CifarResNet(BaseModule):
                           *(CifarBlock(channels, channels, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """``(N, in_channels, H, W)`` to a tuple of one map ``(N, 64, ceil(H / 4), ceil(W / 4))``."""
+        """``(N, in_channels, H, W)`` to a tuple with ``(N, 64, ceil(H / 4), ceil(W / 4))``."""
         x = F.relu(self.bn1(self.conv1(x)))
         return (self.layer3(self.layer2(self.layer1(x))), )

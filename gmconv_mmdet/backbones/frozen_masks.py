@@ -22,17 +22,17 @@ def check_freeze_masks(freeze_masks: bool | str) -> None:
 
 
 class FrozenMasks(nn.Module):
-    """Mixin, to stand before a backbone's class: freezes masks of frozen stages, or lets them learn.
+    """Mixin, before a backbone's class: freezes masks of frozen stages, or lets them learn.
 
-    mmdet's backbones freeze all that a frozen stage holds, at every ``train()``. A mask frozen at its
-    start never learns anything, so that ``freeze_masks`` can except the masks:
+    mmdet's backbones freeze all that a frozen stage holds, at every ``train()``. A mask frozen at
+    its start never learns anything, so that ``freeze_masks`` can except the masks:
 
     * ``True``: masks are frozen with their stage.
     * ``False``: masks of frozen stages go on learning, the stages' weights stay frozen.
-    * ``'auto'``: masks that come trained from the checkpoint in ``init_cfg`` are frozen, the others go
-      on learning. That is settled when the network is built, from the file, so that it holds under
-      DistributedDataParallel and is the same after a resume. Where the checkpoint is a link, one
-      process settles it once it is downloaded; several let the masks learn and warn.
+    * ``'auto'``: masks that come trained from the checkpoint in ``init_cfg`` are frozen, the others
+      go on learning. That is settled when the network is built, from the file, so that it holds
+      under DistributedDataParallel and is the same after a resume. Where the checkpoint is a link,
+      one process settles it once it is downloaded; several let the masks learn and warn.
 
     A frozen layer is one whose weight was frozen when the network was built.
     """
@@ -66,7 +66,7 @@ class FrozenMasks(nn.Module):
         return self
 
     def init_weights(self) -> None:
-        """As the backbone's own, with ``GMPretrained`` last; then says what became of frozen masks."""
+        """As the backbone's own, ``GMPretrained`` last; then says what became of frozen masks."""
         if isinstance(self.init_cfg, (list, tuple)):
             self.init_cfg = sorted(self.init_cfg, key=is_gm_pretrained)
         super().init_weights()
@@ -94,14 +94,15 @@ class FrozenMasks(nn.Module):
             fates.setdefault(name.split('.')[0], {}).setdefault(fate, []).append(name)
         if not fates:
             return
-        told = '; '.join(f'{stage}: {", ".join(f"{len(names)} {fate}" for fate, names in by.items())}'
-                         for stage, by in fates.items())
+        told = '; '.join(
+            f'{stage}: ' + ', '.join(f'{len(names)} {fate}' for fate, names in by_fate.items())
+            for stage, by_fate in fates.items())
         level, advice = logging.INFO, ''
         if untrained:
             level, advice = logging.WARNING, (
-                f'. These masks were never trained: {shortened(untrained, 8)}. Their layers stay as good '
-                'as plain convolutions. Start from a checkpoint with trained masks, or set freeze_masks='
-                '\'auto\' or frozen_stages=-1')
+                f'. These masks were never trained: {shortened(untrained, 8)}. Their layers stay '
+                'as good as plain convolutions. Start from a checkpoint with trained masks, or set '
+                'freeze_masks=\'auto\' or frozen_stages=-1')
         elif self._masks_undecided:
             level, advice = logging.WARNING, (
                 '. Whether the checkpoint brings trained masks could not be known before the '

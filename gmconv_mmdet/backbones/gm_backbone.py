@@ -26,20 +26,20 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
         init_cfg: dict | list | None = None) -> nn.Module:
     """Build ``backbone`` and make its convolutions larger than 1x1 GMConv.
 
-    The stem is the first of them, the body all others; the paper makes the first dynamic and the rest
-    static (arXiv 2302.04544, sections III and IV-A). The result is the backbone itself with other
-    convolutions: its attributes, its parameters' names and its checkpoints' keys stay, only sigmas are
-    new, and what wraps or hooks the backbone works as before. Its class is a subclass made on the
-    spot, ``GMResNeXt`` of ``ResNeXt``, that looks after the masks of frozen stages.
+    The stem is the first of them, the body all others; the paper makes the first dynamic and the
+    rest static (arXiv 2302.04544, sections III and IV-A). The result is the backbone itself with
+    other convolutions: its attributes, its parameters' names and its checkpoints' keys stay, only
+    sigmas are new, and what wraps or hooks the backbone works as before. Its class is a subclass
+    made on the spot, ``GMResNeXt`` of ``ResNeXt``, that looks after the masks of frozen stages.
 
     Args:
-        backbone (dict): config of a registered backbone derived from MMEngine's ``BaseModule``, of the
-            current scope (mmdet's where there is none); of another with the scope's name:
+        backbone (dict): config of a registered backbone derived from MMEngine's ``BaseModule``, of
+            the current scope (mmdet's where there is none); of another with the scope's name:
             ``type='mmpretrain.MobileNetV2'``.
         gm_stem ('dynamic' | 'static' | None): mask of the first convolution.
-        gm_body ('static' | None | Sequence[str]): mask of the others. A sequence of names makes those
-            of them static that lie in these modules: ``['layer1']``. ``True`` and ``False`` are read
-            as ``'static'`` and ``None``.
+        gm_body ('static' | None | Sequence[str]): mask of the others. A sequence of names makes
+            those of them static that lie in these modules: ``['layer1']``. ``True`` and ``False``
+            are read as ``'static'`` and ``None``.
         gm_cfg (dict, optional): further arguments of every :class:`GMConv2d`: ``init_sigma``,
             ``sigma_pattern``, ``reduction``.
         freeze_masks (True | False | 'auto'): see :class:`FrozenMasks`.
@@ -71,7 +71,8 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
     if gm_stem is not None:
         swap(network, [stem], dynamic=gm_stem == 'dynamic', **gm_cfg)
     if gm_body is not None:
-        swap(network, body if gm_body == 'static' else _within(body, gm_body), dynamic=False, **gm_cfg)
+        chosen = body if gm_body == 'static' else _within(body, gm_body)
+        swap(network, chosen, dynamic=False, **gm_cfg)
     network.__class__ = _with_frozen_masks(type(network))
     network.settle_frozen_masks(freeze_masks)
     return network
@@ -88,7 +89,7 @@ def _within(convs: list[str], modules: Sequence[str]) -> list[str]:
 
 
 class _Subclassed:
-    """Lets a network whose class was made on the spot be copied and pickled, by its original class."""
+    """Lets a network of a class made on the spot be copied and pickled, by its original class."""
 
     def __reduce_ex__(self, protocol: int) -> tuple:
         return _restore, (type(self).__bases__[-1], ), self.__dict__

@@ -23,9 +23,9 @@ class GMResNet(FrozenMasks, ResNet):
     section III); ``gm_stem='static'`` gives its "S-GMConv". Names and shapes are those of mmdet's
     ``ResNet``, so ResNet checkpoints fit; only sigmas are new.
 
-    A frozen stage (``frozen_stages``) freezes its masks too, as mmdet freezes all that a stage holds,
-    unless ``freeze_masks`` says otherwise. Masks which are frozen at their start never learn anything:
-    such a network warns when its weights are initialised.
+    A frozen stage (``frozen_stages``) freezes its masks too, as mmdet freezes all that a stage
+    holds, unless ``freeze_masks`` says otherwise. Masks which are frozen at their start never learn
+    anything: such a network warns when its weights are initialised.
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.
@@ -38,8 +38,8 @@ class GMResNet(FrozenMasks, ResNet):
         freeze_masks (True | False | 'auto'): whether masks of frozen stages are frozen;
             ``'auto'``: those that come trained from the checkpoint in ``init_cfg``. See
             :class:`~gmconv_mmdet.backbones.frozen_masks.FrozenMasks`.
-        **kwargs: of mmdet's ``ResNet``, ``dcn`` and ``stage_with_dcn`` included. ``conv_cfg`` has to
-            stay ``None``: this class places the convolutions.
+        **kwargs: of mmdet's ``ResNet``, ``dcn`` and ``stage_with_dcn`` included. ``conv_cfg`` has
+            to stay ``None``: this class places the convolutions.
 
     Raises:
         ValueError: an argument of ours is out of its range, or a stage is to have GMConv and DCN.
@@ -72,13 +72,15 @@ class GMResNet(FrozenMasks, ResNet):
                              f'and gm_stages. Got {conv_cfg!r}')
         if dcn is not None:
             if depth in (18, 34) and any(stage_with_dcn):
-                raise ValueError(f'dcn needs depth 50, 101 or 152: mmdet has none for depth {depth}')
+                raise ValueError('dcn needs depth 50, 101 or 152: mmdet has none for depth '
+                                 f'{depth}')
             both = [f'L{i + 1}' for i, (gm, deform) in enumerate(zip(gm_stages, stage_with_dcn))
                     if gm and deform]
             if both:
                 raise ValueError(
                     f'a stage has GMConv or DCN, not both: {", ".join(both)} would have the two. '
-                    f'Set gm_stages={tuple(g and not d for g, d in zip(gm_stages, stage_with_dcn))} '
+                    'Set gm_stages='
+                    f'{tuple(g and not d for g, d in zip(gm_stages, stage_with_dcn))} '
                     f'to keep the DCN. Got gm_stages={tuple(gm_stages)}, '
                     f'stage_with_dcn={tuple(stage_with_dcn)}')
         # mmdet's blocks pop keys from the dict they are given: not from the user's config.

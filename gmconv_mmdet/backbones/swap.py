@@ -1,7 +1,7 @@
 """Which convolutions of a network become GMConv, and the exchange itself.
 
-The exchange happens after a network is built: a ``conv_cfg`` would reach its 1x1 convolutions too and
-can't stand beside DCN in mmdet's blocks, and a subclassed block would lose mmdet's zero
+The exchange happens after a network is built: a ``conv_cfg`` would reach its 1x1 convolutions too
+and can't stand beside DCN in mmdet's blocks, and a subclassed block would lose mmdet's zero
 initialisation. Names, weights and block classes stay as they are.
 """
 from __future__ import annotations
@@ -24,13 +24,13 @@ def check_gm_stem(gm_stem: str | None, gm_cfg: dict) -> None:
     if gm_stem not in GM_STEMS:
         raise ValueError(f'gm_stem must be one of {GM_STEMS}, got {gm_stem!r}')
     if 'dynamic' in gm_cfg:
-        raise ValueError('gm_cfg must not hold "dynamic": gm_stem says what the stem is, and all else '
-                         'is static')
+        raise ValueError('gm_cfg must not hold "dynamic": gm_stem says what the stem is, and all '
+                         'else is static')
 
 
 def spatial_convs(module: nn.Module) -> list[str]:
-    """Names of the plain convolutions in ``module`` whose kernel is larger than 1x1, in the order in
-    which they are registered (in the usual networks: the order in which they run). Those inside
+    """Names of the plain convolutions in ``module`` whose kernel is larger than 1x1, in the order
+    in which they are registered (in the usual networks: the order in which they run). Those inside
     another kind of convolution, as a deformable one's offset branch, belong to it and are left out.
     """
     names = []

@@ -25,8 +25,8 @@ def train(name: str, work_root: Path, data: Path, epochs: int, every: int, seed:
         name (str): of a config in ``configs/cifar``, for packed CIFAR-10.
         work_root (Path): the run's folder lies here.
         data (Path): folder with ``cifar10_{train,test}.npz``.
-        epochs (int): instead of the recipe's; the learning rate falls after half and three quarters.
-        every (int): train on each ``every``-th image; tested is on all.
+        epochs (int): instead of the recipe's; the learning rate falls after half and three
+        quarters. every (int): train on each ``every``-th image; tested is on all.
         seed (int): of everything random.
         threads (int): that torch may use.
 

@@ -9,6 +9,23 @@ from mmengine.analysis import FlopAnalyzer
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from .paper import TABLE_I, TABLE_II
+from .rows import config_folder
+
+# The paper's models as configs, and the side of their images in pixels. The Params column of Table
+# I is that of ten classes for ResNet-20 and 56 and of a hundred for ResNet-18 (with ten it has
+# 11.17 M).
+_CONFIGS = {
+    ('I', 'ResNet-20'): ('cifar/resnet20{}_cifar10', 32),
+    ('I', 'ResNet-56'): ('cifar/resnet56{}_cifar10', 32),
+    ('I', 'ResNet-18'): ('cifar/resnet18{}_cifar100', 32),
+    ('II', 'MobileNetV2'): ('pretrain/mobilenet-v2{}_8xb32_in1k', 224),
+    ('II', 'ResNet-18'): ('pretrain/resnet18{}_8xb32_in1k', 224),
+    ('II', 'ResNet-50'): ('pretrain/resnet50{}_8xb32_in1k', 224),
+    ('II', 'AlexNet'): ('pretrain/alexnet{}_8xb32_in1k', 224),
+}
+_METHODS = {'StdConv': '', 'S-GMConv': '-sgmconv', 'GMConv': '-gmconv'}
+
 
 class Cost(NamedTuple):
     """What a network costs."""
@@ -37,3 +54,20 @@ def classifier_cost(config: str | Path | Config, image_size: int) -> Cost:
     counter = FlopAnalyzer(model, torch.randn(2, 3, image_size, image_size))
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return Cost(parameters, round(counter.total() / 2))
+
+
+def cost_table() -> str:
+    """Parameters and FLOPs of all lines of Tables I and II beside the paper's, as Markdown."""
+    lines = ['| table | model | method | config | Params (M), paper | here '
+             '| FLOPs (M), paper | here |',
+             '| --- | --- | --- | --- | --- | --- | --- | --- |']
+    for table, results in (('I', TABLE_I), ('II', TABLE_II)):
+        for result in results:
+            pattern, image_size = _CONFIGS[table, result.model]
+            name = pattern.format(_METHODS[result.method])
+            cost = classifier_cost(config_folder().parent / f'{name}.py', image_size)
+            flops = result.flops_m if table == 'I' else round(1000 * result.flops_g)
+            lines.append(f'| {table} | {result.model} | {result.method} | {name} | '
+                         f'{result.params_m:.2f} | {cost.parameters / 1e6:.6f} | {flops} | '
+                         f'{cost.flops / 1e6:.1f} |')
+    return '\n'.join(lines)

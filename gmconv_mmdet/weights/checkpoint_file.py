@@ -1,7 +1,7 @@
 """Reads a weights file: tensors and plain values only, and one clear sentence where it can't.
 
-``.pth`` files go through torch's safe unpickler (``weights_only=True``), which runs no code from the
-file; ``.safetensors`` hold nothing but tensors and text.
+``.pth`` files go through torch's safe unpickler (``weights_only=True``), which runs no code from
+the file; ``.safetensors`` hold nothing but tensors and text.
 """
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def _read_torch(path: Path) -> object:
             raise CheckpointError(f'{path} is damaged or no torch checkpoint '
                                   f'({_first_sentence(error)}): fetch it again') from error
         raise CheckpointError(
-            f'{path} was refused: it holds {found[1] or found[0]}, where only tensors and plain values '
-            'are allowed since anything else could run code. If you trust its source, let that source '
-            'save model.state_dict() alone') from error
+            f'{path} was refused: it holds {found[1] or found[0]}, where only tensors and plain '
+            'values are allowed since anything else could run code. If you trust its source, let '
+            'that source save model.state_dict() alone') from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
             TypeError) as error:
         # What torch's readers raise on files that are cut, spoilt, or of another kind.

@@ -1,4 +1,4 @@
-"""Turns any checkpoint with a backbone in it into a published backbone, placing masks anew on the way.
+"""Turns any checkpoint with a backbone in it into a published one, placing masks anew on the way.
 
 A published backbone holds tensors and a few plain values, loads under plain ``Pretrained`` too, and
 has eight digits of its SHA-256 in its name, which a download is checked against.
@@ -69,8 +69,9 @@ def row_placement(row: str, convs: list[str]) -> dict[str, str]:
         known = sorted(path.name.split('_')[1] for path in config_folder().glob('faster-rcnn_*'))
         raise CheckpointError(f'--row must be one of {", ".join(known)}, got {row!r}')
     if {stage[1] for stage in map(_STAGE.match, convs) if stage} != set('1234'):
-        raise CheckpointError(f'--row {row} wants a ResNet with stages layer1 to layer4; this network '
-                              f'has {", ".join(sorted({conv.split(".")[0] for conv in convs}))}')
+        parts = sorted({conv.split('.')[0] for conv in convs})
+        raise CheckpointError(f'--row {row} wants a ResNet with stages layer1 to layer4; this '
+                              f'network has {", ".join(parts)}')
     backbone = Config.fromfile(config).model.backbone
     if backbone.type != 'GMResNet':
         return {}
@@ -89,7 +90,8 @@ def row_placement(row: str, convs: list[str]) -> dict[str, str]:
 def _placement(tensors: Mapping[str, Tensor], masks: Mapping, to: str | None,
                row: str | None) -> dict[str, str]:
     convs = [name[:-len('.weight')] for name, tensor in tensors.items()
-             if name.endswith('.weight') and tensor.dim() == 4 and tuple(tensor.shape[2:]) != (1, 1)]
+             if name.endswith('.weight') and tensor.dim() == 4
+             and tuple(tensor.shape[2:]) != (1, 1)]
     if row is not None:
         return row_placement(row, convs)
     if to == 'plain':
@@ -138,14 +140,15 @@ def convert_backbone(source: str | Path,
                      prefix: str | None = None) -> Published:
     """Write the backbone in ``source`` as a published backbone.
 
-    Masks move as in :func:`load_pretrained`, without changing what the network computes. Any network
-    will do, not only a ResNet, except for ``row``.
+    Masks move as in :func:`load_pretrained`, without changing what the network computes. Any
+    network will do, not only a ResNet, except for ``row``.
 
     Args:
         source (str | Path): any checkpoint that :func:`load_pretrained` takes.
-        destination (str | Path): ``.pth`` or ``.safetensors``; ``-<hash>`` is put before the suffix.
-        to ('gm' | 'plain' | None): masks everywhere, dynamic in the first convolution (the paper's
-            "GMConv"); nowhere; or where they are.
+        destination (str | Path): ``.pth`` or ``.safetensors``; ``-<hash>`` is put before the
+            suffix.
+        to ('gm' | 'plain' | None): masks everywhere, dynamic in the first convolution (the
+            paper's "GMConv"); nowhere; or where they are.
         row (str, optional): masks where this row of Table V has them, instead of ``to``.
         prefix (str, optional): of the backbone's names in the source; by default it is found.
 
@@ -153,7 +156,8 @@ def convert_backbone(source: str | Path,
         Published: the file written, the accounting, and the metadata in the file.
 
     Raises:
-        CheckpointError: the source can't be read or holds no backbone, or an option is out of range.
+        CheckpointError: the source can't be read or holds no backbone, or an option is out of
+            range.
     """
     if to is not None and to not in TARGETS:
         raise CheckpointError(f'--to must be one of {", ".join(TARGETS)}, got {to!r}')
@@ -161,7 +165,8 @@ def convert_backbone(source: str | Path,
         raise CheckpointError('give --to or --row, not both')
     destination = Path(destination)
     if destination.suffix not in ('.pth', '.safetensors'):
-        raise CheckpointError(f'the destination must end in .pth or .safetensors, got {destination}')
+        raise CheckpointError('the destination must end in .pth or .safetensors, got '
+                              f'{destination}')
     file = local_file(source)
     checkpoint = read_checkpoint(file)
     try:
@@ -203,7 +208,7 @@ def _predictor_options(tensors: Mapping[str, Tensor], pattern: str | None) -> di
 
 
 def _in_order(state: dict[str, Tensor], source: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` in the source's order, in which the stem comes first; masks beside their weights."""
+    """``state`` in the source's order, the stem first, with masks beside their weights."""
     place = {name: index for index, name in enumerate(source)}
 
     def at(name: str) -> int:

@@ -31,7 +31,8 @@ def resolve(checkpoint: str) -> str:
     """A link or a path in place of a zoo's name.
 
     Args:
-        checkpoint (str): ``torchvision://NAME``, ``open-mmlab://NAME``, ``http(s)://...`` or a path.
+        checkpoint (str): ``torchvision://NAME``, ``open-mmlab://NAME``, ``http(s)://...`` or a
+            path.
 
     Raises:
         CheckpointError: an unknown name or an unknown kind of link.
@@ -47,8 +48,8 @@ def resolve(checkpoint: str) -> str:
     elif scheme == 'mmcls':
         known = get_mmcls_models()
     else:
-        raise CheckpointError(f'{checkpoint}: unknown kind of link. A checkpoint is a path, or starts '
-                              'with torchvision://, open-mmlab://, http:// or https://')
+        raise CheckpointError(f'{checkpoint}: unknown kind of link. A checkpoint is a path, or '
+                              'starts with torchvision://, open-mmlab://, http:// or https://')
     if name not in known:
         near = [other for other in sorted(known) if other.startswith(name[:6])][:8]
         raise CheckpointError(f'{checkpoint}: {scheme} knows no {name!r}' +
@@ -93,8 +94,8 @@ def _download(url: str, path: Path) -> None:
     try:
         torch.hub.download_url_to_file(url, str(partial), progress=os.isatty(_PROGRESS))
     except (URLError, OSError) as error:
-        raise CheckpointError(f'{url} could not be downloaded ({error}). Without internet, fetch it '
-                              f'elsewhere and put it at {path}, or give the path of a local '
+        raise CheckpointError(f'{url} could not be downloaded ({error}). Without internet, fetch '
+                              f'it elsewhere and put it at {path}, or give the path of a local '
                               'checkpoint') from error
     try:
         _check_hash(path, url, partial)

@@ -1,8 +1,9 @@
 """Finds a backbone's tensors in checkpoints of every layout.
 
-A layout is where the tensors are kept (``state_dict``, an EMA copy, the top level), what their names
-start with (``module.``, ``backbone.``), and what the network's author called a few of them (the deep
-stem of timm's and of mmpretrain's ResNets). All three are told by the names that the target expects.
+A layout is where the tensors are kept (``state_dict``, an EMA copy, the top level), what their
+names start with (``module.``, ``backbone.``), and what the network's author called a few of them
+(the deep stem of timm's and of mmpretrain's ResNets). All three are told by the names that the
+target expects.
 """
 from __future__ import annotations
 
@@ -141,8 +142,8 @@ def find_backbone(checkpoint: dict, expected: Collection[str],
 
 
 def bare_backbone(checkpoint: dict, prefix: str | None = None) -> FoundBackbone:
-    """The tensors of the backbone in ``checkpoint`` where no network says which names to expect: what
-    stands behind ``backbone.``, or else everything but the usual classifiers.
+    """The tensors of the backbone in ``checkpoint`` where no network says which names to expect:
+    what stands behind ``backbone.``, or else everything but the usual classifiers.
 
     Raises:
         CheckpointError: no tensors, or none behind ``prefix``.
@@ -159,8 +160,8 @@ def bare_backbone(checkpoint: dict, prefix: str | None = None) -> FoundBackbone:
     kept = {name: full for name, full in own.items() if not _HEAD.match(name)}
     if not kept:
         raise CheckpointError(f'no backbone in {container}'
-                              f'{f" behind the prefix {prefix!r}" if prefix else ""}: its names are '
-                              f'{_listed(tensors or checkpoint, 8)}')
+                              f'{f" behind the prefix {prefix!r}" if prefix else ""}: its names '
+                              f'are {_listed(tensors or checkpoint, 8)}')
     return FoundBackbone(
         tensors={name: tensors[full] for name, full in kept.items()},
         source=kept,

@@ -1,8 +1,9 @@
 """Moves a convolution's mask between networks that place masks differently (pure functions).
 
-A convolution computes with the weight ``W' = W * M`` (arXiv 2302.04544, Eq. 2). Wherever the target's
-mask can be made equal to the source's, both move; elsewhere the source's mask is multiplied into
-the weight and the target's initial mask divided out of it, so that ``W'`` stays what it was.
+A convolution computes with the weight ``W' = W * M`` (arXiv 2302.04544, Eq. 2). Wherever the
+target's mask can be made equal to the source's, both move; elsewhere the source's mask is
+multiplied into the weight and the target's initial mask divided out of it, so that ``W'`` stays
+what it was.
 
 The one case that can't be exact is a dynamic mask which depends on the image going where there is
 none: :func:`move_mask` then takes the mask of the predictor's bias ``B_1`` (Eq. 7) and says so.
@@ -31,7 +32,7 @@ SMALLEST_DIVISOR = 1e-4
 class Move:
     """A convolution as the target takes it."""
     weight: Tensor
-    mask: dict[str, Tensor]  # STATIC or DYNAMIC names -> values; without w0: the target keeps its own
+    mask: dict[str, Tensor]  # STATIC or DYNAMIC names -> values; without w0 the target's own stays
     folded: bool = False  # the source's mask was multiplied into the weight
     note: str = ''
     approximated: bool = False
@@ -114,8 +115,8 @@ def _initial_values(layer: GMConv2d, kernel: tuple[int, int], name: str) -> Tens
         enough = math.ceil(10 * math.sqrt(distance / 2 / -math.log(SMALLEST_DIVISOR))) / 10
         raise CheckpointError(
             f'{name}: with init_sigma={layer.init_sigma:g} the mask of a {kernel[0]}x{kernel[1]} '
-            f'kernel falls to {mask.min():.1g}, too small to divide the weight by. Set init_sigma to '
-            f'{enough:g} or more, or preserve=False to copy the weight as it is')
+            f'kernel falls to {mask.min():.1g}, too small to divide the weight by. Set init_sigma '
+            f'to {enough:g} or more, or preserve=False to copy the weight as it is')
     return mask
 
 
@@ -188,13 +189,13 @@ def _between_predictors(source: SourceMask, pattern: str) -> dict[str, Tensor] |
 
 def _from_constant_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | None, name: str,
                         kernel: tuple[int, int]) -> Move:
-    """A dynamic source whose own predictor can't go along: its mask is taken as that of the bias."""
+    """A dynamic source whose predictor can't go along: its mask is taken as that of the bias."""
     pattern = source.pattern or ('sigma' if source.outputs() == 1 else 'sigma_ratio')
     sigmas = _predicted_sigmas(source.tensors[_B1], pattern)
     approximated = bool(source.tensors[_W1].any())
     shown = ' and '.join(f'{sigma:.4g}' for sigma in sigmas.tolist())
-    how = (f'approximated: its dynamic mask depends on the image, taken at the bias (sigmas {shown})'
-           if approximated else f'its dynamic mask is constant (sigmas {shown})')
+    how = ('approximated: its dynamic mask depends on the image, taken at the bias '
+           if approximated else 'its dynamic mask is constant ') + f'(sigmas {shown})'
     if layer is None:
         return Move(_times(weight, gaussian_mask(kernel, sigmas)), {}, folded=True,
                     note=f'{how}, times the weight', approximated=approximated)

@@ -26,9 +26,9 @@ _PATTERN_IN_CONFIG = re.compile(r'sigma_pattern[\'"]?\s*[=:]\s*[\'"](\w+)[\'"]')
 
 
 def sigma_pattern_of(checkpoint: dict) -> str | None:
-    """What the dynamic masks of a checkpoint predict (Table IV), from the metadata that we publish or
-    from the config that MMEngine saves. ``None`` where neither says. The tensors alone don't tell
-    ``'sigma_pair'`` from ``'sigma_ratio'``."""
+    """What the dynamic masks of a checkpoint predict (Table IV), from the metadata that we publish
+    or from the config that MMEngine saves. ``None`` where neither says. The tensors alone don't
+    tell ``'sigma_pair'`` from ``'sigma_ratio'``."""
     meta = checkpoint.get('meta')
     if not isinstance(meta, Mapping):
         return None
@@ -78,16 +78,16 @@ def load_pretrained(module: nn.Module,
             network then starts from masked weights.
         prefix (str, optional): what the backbone's names in the checkpoint start with; by default
             it is found.
-        allow (Sequence[str]): patterns as of a shell (``'layer3.*.gen_attention*'``) of tensors that
-            may be missing or superfluous.
+        allow (Sequence[str]): patterns as of a shell (``'layer3.*.gen_attention*'``) of tensors
+            that may be missing or superfluous.
 
     Returns:
-        LoadReport: lists ``loaded``, ``folded``, ``initialized``, ``ignored``, ``approximated``, and
-        the reasons; as ``str`` a table.
+        LoadReport: lists ``loaded``, ``folded``, ``initialized``, ``ignored``, ``approximated``,
+        and the reasons; as ``str`` a table.
 
     Raises:
-        CheckpointError: the checkpoint can't be read or fetched, or does not fit: a shape differs, a
-            tensor is missing or superfluous without an explanation.
+        CheckpointError: the checkpoint can't be read or fetched, or does not fit: a shape differs,
+            a tensor is missing or superfluous without an explanation.
         FileNotFoundError: there is no such file.
     """
     if isinstance(checkpoint, dict):
@@ -223,11 +223,11 @@ def _check(plan: _Plan, network: str, holds_backbone: bool) -> None:
 class GMPretrainedInit:
     """Weight initialiser: :func:`load_pretrained` from a config.
 
-    ``init_cfg=dict(type='GMPretrained', checkpoint='torchvision://resnet50')`` on any backbone, GM or
-    not. MMEngine runs its own ``Pretrained`` after all other initialisers but a foreign one before
-    those of the network's children, which would overwrite what was loaded (deformable convolutions
-    draw new weights). So this one lets the children initialise themselves first. In a list it has
-    to be the last; our own backbones put it there.
+    ``init_cfg=dict(type='GMPretrained', checkpoint='torchvision://resnet50')`` on any backbone, GM
+    or not. MMEngine runs its own ``Pretrained`` after all other initialisers but a foreign one
+    before those of the network's children, which would overwrite what was loaded (deformable
+    convolutions draw new weights). So this one lets the children initialise themselves first. In a
+    list it has to be the last; our own backbones put it there.
 
     Args:
         checkpoint, preserve, prefix, allow: as of :func:`load_pretrained`.
@@ -250,9 +250,9 @@ class GMPretrainedInit:
         print_log(f'GMPretrained: {report}', logger='current')
         if report.approximated:
             print_log(
-                f'{len(report.approximated)} dynamic masks of {report.source} depend on the image and '
-                'have no place in this network: it starts from an approximation, the masks of the '
-                f'predictors\' biases ({shortened(report.approximated)}). gm_stem=\'dynamic\' would '
-                'keep them.', logger='current', level=logging.WARNING)
+                f'{len(report.approximated)} dynamic masks of {report.source} depend on the image '
+                'and have no place in this network: it starts from an approximation, the masks of '
+                f'the predictors\' biases ({shortened(report.approximated)}). gm_stem=\'dynamic\' '
+                'would keep them.', logger='current', level=logging.WARNING)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'GMPretrainedInit: load from {self.checkpoint}')

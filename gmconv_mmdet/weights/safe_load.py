@@ -1,8 +1,9 @@
 """Lets MMEngine's training checkpoints pass torch's safe unpickler (``weights_only=True``).
 
-Since torch 2.6 ``torch.load`` refuses every class it was not told of. MMEngine's checkpoints hold log
-histories (``HistoryBuffer`` with numpy arrays), so that ``--resume`` and ``tools/test.py`` fail on
-them. :func:`allow_mmengine_checkpoints` names those classes to torch; everything else stays refused.
+Since torch 2.6 ``torch.load`` refuses every class it was not told of. MMEngine's checkpoints hold
+log histories (``HistoryBuffer`` with numpy arrays), so that ``--resume`` and ``tools/test.py`` fail
+on them. :func:`allow_mmengine_checkpoints` names those classes to torch; everything else stays
+refused.
 """
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ def _history_buffer_statistic(owner: object, name: str):
     """
     if owner is not HistoryBuffer or name not in _STATISTICS:
         raise ValueError(f'refused getattr({owner!r}, {name!r}) in a checkpoint: only '
-                         f'HistoryBuffer.{{{", ".join(_STATISTICS)}}} may be looked up. The file is '
-                         'not a checkpoint written by MMEngine, or it is hostile')
+                         f'HistoryBuffer.{{{", ".join(_STATISTICS)}}} may be looked up. The file '
+                         'is not a checkpoint written by MMEngine, or it is hostile')
     return getattr(HistoryBuffer, name)
 
 

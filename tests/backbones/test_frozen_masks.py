@@ -94,7 +94,8 @@ def test_auto_follows_masks_through_other_layouts(tmp_path):
     net = resnet('auto', pretrained(tmp_path / 'static.pth'))
     assert not any(name.startswith('conv1') for name in learning(net))
     # MMEngine's own initialiser wants prefix= and moves no static sigma into a predictor.
-    net = resnet('auto', dict(prefix='backbone.', **pretrained(tmp_path / 'static.pth', 'Pretrained')))
+    net = resnet('auto', dict(
+        prefix='backbone.', **pretrained(tmp_path / 'static.pth', 'Pretrained')))
     assert 'conv1.sigma_predictor.w1' in learning(net)
 
 
@@ -129,7 +130,8 @@ def test_link_that_is_not_downloaded_yet(trained, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('freeze_masks, file, level, says', [
-    (True, 'plain', logging.WARNING, 'conv1: 1 are frozen untrained; layer1: 4 are frozen untrained'),
+    (True, 'plain', logging.WARNING,
+     'conv1: 1 are frozen untrained; layer1: 4 are frozen untrained'),
     (True, 'trained', logging.INFO, 'conv1: 1 come trained and are frozen; layer1: 4 come trained'),
     ('auto', 'plain', logging.INFO, 'conv1: 1 go on learning; layer1: 4 go on learning'),
     ('auto', 'trained', logging.INFO, 'conv1: 1 come trained and are frozen'),
@@ -198,7 +200,8 @@ def test_two_processes_agree(file, learns, tmp_path, request):
         port = free.getsockname()[1]
     run = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
-         f'--master_port={port}', str(tmp_path / 'worker.py'), str(checkpoint), str(tmp_path / 'out')],
+         f'--master_port={port}', str(tmp_path / 'worker.py'), str(checkpoint),
+         str(tmp_path / 'out')],
         env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr[-3000:]
     first, second = (json.loads((tmp_path / f'out.{rank}').read_text()) for rank in (0, 1))

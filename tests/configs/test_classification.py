@@ -69,7 +69,8 @@ def test_placement_and_recipe(name):
         assert not masks
     else:
         assert len(masks) == len(larger)
-        assert [layer.dynamic for layer in masks] == ['-gmconv' in name] + [False] * (len(masks) - 1)
+        dynamic = [layer.dynamic for layer in masks]
+        assert dynamic == ['-gmconv' in name] + [False] * (len(masks) - 1)
         sigma = 1 if 'sigma1_' in name else 10 if 'sigma10' in name else 5
         assert all(layer.init_sigma == sigma for layer in masks)
         if '-gmconv' in name:
@@ -91,15 +92,15 @@ def test_placement_and_recipe(name):
         assert classes == (100 if 'cifar100' in name else 10)
         crop = cfg.train_dataloader.dataset.pipeline[0]
         assert (crop.type, crop.crop_size, crop.padding) == ('RandomCrop', 32, 4)
-        kind = ('PackedCIFAR' if 'packed' in name else 'CIFAR100' if 'cifar100' in name else 'CIFAR10')
+        kind = 'PackedCIFAR' if 'packed' in name else 'CIFAR100' if '100' in name else 'CIFAR10'
         assert cfg.train_dataloader.dataset.type == cfg.test_dataloader.dataset.type == kind
     else:
         assert (batch, optimizer.weight_decay, classes) == (32, 4e-5, 1000)
         assert cfg.auto_scale_lr.base_batch_size == 256
         assert optimizer.lr == (0.1 if name.startswith('resnet') else 0.01)
         if name.startswith('mobilenet'):
-            assert (steps, scheduler.type, scheduler.gamma, scheduler.step_size) == (300, 'StepLR', 0.98,
-                                                                                    1)
+            assert (steps, scheduler.type) == (300, 'StepLR')
+            assert (scheduler.gamma, scheduler.step_size) == (0.98, 1)
         else:
             assert (steps, scheduler.milestones, scheduler.gamma) == (90, [30, 60], 0.1)
 
@@ -122,12 +123,13 @@ def test_every_row_has_its_config():
 def test_trains_with_mmpretrains_own_tool(name, tmp_path, shared_data):
     tool = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / 'train.py'
     options = ['train_dataloader.dataset.every=800', 'val_dataloader.dataset.every=250',
-               'train_dataloader.batch_size=16', 'train_cfg.max_epochs=1', 'train_dataloader.num_workers=0',
+               'train_dataloader.batch_size=16', 'train_cfg.max_epochs=1',
+               'train_dataloader.num_workers=0',
                'val_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
                'val_dataloader.persistent_workers=False']
     run = subprocess.run(
-        [sys.executable, '-W', 'ignore', tool, ROOT / 'cifar' / f'{name}.py', '--work-dir', tmp_path,
-         '--cfg-options', *options],
+        [sys.executable, '-W', 'ignore', tool, ROOT / 'cifar' / f'{name}.py', '--work-dir',
+         tmp_path, '--cfg-options', *options],
         env={**os.environ, 'CIFAR10_PACKED': str(shared_data), 'OMP_NUM_THREADS': '1'},
         cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]

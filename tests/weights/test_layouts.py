@@ -42,7 +42,8 @@ def test_finds(name):
 
 
 def test_leaves_the_rest_of_a_model_outside():
-    found = find_backbone(dict(state_dict={**behind('backbone.'), 'neck.weight': torch.ones(1)}), NET)
+    checkpoint = dict(state_dict={**behind('backbone.'), 'neck.weight': torch.ones(1)})
+    found = find_backbone(checkpoint, NET)
     assert found.outside == ['neck.weight'] and set(found.tensors) == set(NET)
 
 
@@ -58,7 +59,7 @@ def test_ambiguous_and_told_apart():
 
 
 def test_nothing():
-    with pytest.raises(CheckpointError, match='names like a.b, expected are names like conv1.weight'):
+    with pytest.raises(CheckpointError, match='like a.b, expected are names like conv1.weight'):
         find_backbone({'a.b': torch.ones(1)}, NET)
     with pytest.raises(CheckpointError, match='holds no tensors: its entries are epoch, lr'):
         find_backbone(dict(epoch=3, lr=0.1), NET)
