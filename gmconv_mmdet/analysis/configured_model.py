@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 from pathlib import Path
+from zlib import crc32
 
 import torch
+import torch.nn as nn
 from mmengine.config import Config
 from torch import Tensor
 
 from .configured_network import FeatureExtractor, build_extractor, load_weights
 
-SEED = 0  # of random weights: models of one structure get the same ones
+SEED = 0  # of random weights
 RANDOM = 'random weights'
 
 
@@ -57,18 +59,16 @@ def load_model(config: str, checkpoint: str | None = None, label: str | None = N
                device: str = 'cpu') -> ConfiguredModel:
     """Build a config's backbone and neck, in evaluation mode and without gradients of weights.
 
-    Without a checkpoint the weights are random: those which PyTorch's layers start with, under one
-    seed for all models, so that networks of one structure differ in their layers only.
-    (MMDetection's own initialisation would start every residual branch at zero and leave the
-    shortcuts alone.)
+    Without a checkpoint the weights are random, see :func:`randomize`.
 
     Raises:
         ValueError: the checkpoint holds nothing for this network, or other shapes.
     """
     cfg = Config.fromfile(config)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(SEED)  # for what randomize leaves alone, as the predictors of sigmas
         network = build_extractor(cfg)
+    randomize(network)
     weights = RANDOM
     if checkpoint is not None:
         count, total = load_weights(network, checkpoint), len(network.state_dict())
@@ -80,6 +80,22 @@ def load_model(config: str, checkpoint: str | None = None, label: str | None = N
     origin = f'{written.st_size} {written.st_mtime_ns}' if written else f'seed {SEED}'
     key = hashlib.sha256(f'{cfg.model.to_dict()!r} {origin}'.encode()).hexdigest()[:16]
     return ConfiguredModel(label or Path(config).stem, cfg, network.to(device), weights, key)
+
+
+@torch.no_grad()
+def randomize(network: nn.Module) -> None:
+    """Draw the weights of all convolutions as PyTorch draws a convolution's, each from a seed of its
+    own name: layers of one name and shape are the same in every network, so that networks differ by
+    their masks and offsets alone.
+
+    What a network's own initialisation would do hides that: mmcv starts deformable convolutions with
+    weights 2.4 times those of others, and MMDetection starts residual branches at zero. Weights that
+    are all zero (a deformable convolution's offsets) stay so.
+    """
+    for name, parameter in network.named_parameters():
+        if parameter.dim() == 4 and parameter.any():
+            generator = torch.Generator().manual_seed(SEED + crc32(name.encode()))
+            nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
 
 
 def feature_maps(network: FeatureExtractor, image: Tensor) -> dict[str, Tensor]:

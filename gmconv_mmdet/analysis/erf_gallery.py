@@ -16,12 +16,12 @@ def result_file(out: Path, label: str) -> Path:
 
 
 def saved_results(out: Path) -> list[ErfResult]:
-    """All measurements in a folder, by file name.
+    """All measurements in a folder, in the order in which they were finished.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    files = sorted(out.glob('*.npz'))
+    files = sorted(out.glob('*.npz'), key=lambda file: file.stat().st_mtime_ns)
     if not files:
         raise FileNotFoundError(f'{out} holds no measurement (*.npz)')
     return [ErfResult.load(file) for file in files]

@@ -51,10 +51,29 @@ def test_random_weights_are_the_same_in_every_call_and_across_structures(tmp_pat
     weights = load_model(masked).network.state_dict()
     for name, value in first.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name])
-        if name.startswith('backbone.conv'):
+        if name.startswith('backbone'):
             assert torch.equal(value, weights[name])
+    convs = [m for m in first.network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len({float(m.weight.flatten()[0]) for m in convs}) == len(convs)
+    for conv in convs:  # uniform, as PyTorch's own
+        assert conv.weight.abs().max() <= (conv.weight[0].numel())**-0.5
     assert not first.network.training
     assert not any(p.requires_grad for p in first.network.parameters())
+
+
+def test_a_deformable_network_with_random_weights_is_the_plain_one(tmp_path):
+    config = write(tmp_path / 'net.py')
+    cfg = Config.fromfile(config)
+    cfg.model.backbone.update(depth=50)
+    cfg.dump(config)
+    cfg.model.backbone.update(dcn=dict(type='DCN', deform_groups=1, fallback_on_stride=False),
+                              stage_with_dcn=(False, True, True, True))
+    cfg.dump(tmp_path / 'dcn.py')
+    image = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    plain, deformable = (feature_maps(load_model(path).network, image)
+                         for path in (config, str(tmp_path / 'dcn.py')))
+    for name, feature in plain.items():
+        assert torch.allclose(feature, deformable[name], rtol=1e-3, atol=1e-5)
 
 
 def test_checkpoint(tmp_path):
