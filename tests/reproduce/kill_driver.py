@@ -131,7 +131,7 @@ def main() -> int:
         if len(protocol) < args.kills:
             # Spread over the rows that are left, and from the first second of a driver on.
             to_go = (rows - len(before)) * row_seconds / (args.kills - len(protocol) + 1)
-            moment = rng.uniform(0.5, max(30, 2 * to_go))
+            moment = rng.uniform(0.5, max(30, 1.2 * to_go))
             try:
                 driver.wait(timeout=moment)
             except subprocess.TimeoutExpired:
