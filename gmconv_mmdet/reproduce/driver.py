@@ -22,10 +22,11 @@ from mmengine.config import Config
 
 import gmconv_mmdet
 
+from ..weights.fetch import sha256
 from . import preflight
 from .paper import COCO_METRICS
 from .progress import clock, phase_mark, read_progress, tail
-from .provenance import code_version, environment, file_sha256
+from .provenance import code_version, environment
 from .run_config import (REHEARSAL_EPOCHS, RunOptions, backbone_weights, run_config, write_config)
 from .run_folder import SCHEMA, RunFolder, RunFolderError, read_json, write_json
 from .supervise import FolderBusy, folder_lock, run_supervised
@@ -355,8 +356,8 @@ class Driver:
             schema=SCHEMA, row=run.row.name, detector=run.row.detector, backbone=run.row.backbone,
             seed=run.seed, rehearsal=run.rehearsal, metrics=values, notes=notes,
             files={name: str(path.relative_to(run.path)) for name, path in relative.items()},
-            checkpoint_sha256=file_sha256(checkpoint), config_sha256=file_sha256(run.config),
-            val_annotations=str(annotations), val_annotations_sha256=file_sha256(annotations),
+            checkpoint_sha256=sha256(checkpoint), config_sha256=sha256(run.config),
+            val_annotations=str(annotations), val_annotations_sha256=sha256(annotations),
             batch_size=read_json(run.settings)['batch_size'], gpus=self.launch.gpus,
             evaluator=cfg.test_evaluator.type, weights=backbone_weights(cfg),
             epochs=cfg.train_cfg.max_epochs,

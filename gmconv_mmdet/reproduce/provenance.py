@@ -1,7 +1,6 @@
-"""Where a number comes from: code, environment, files."""
+"""Where a number comes from: code and environment."""
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -10,15 +9,6 @@ import gmconv_mmdet
 
 _PACKAGES = ('torch', 'torchvision', 'mmcv', 'onedl-mmcv', 'mmengine', 'onedl-mmengine', 'mmdet',
              'onedl-mmdetection', 'numpy', 'pycocotools', 'faster-coco-eval')
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def code_version() -> str:

@@ -125,3 +125,9 @@ def test_resolve(tmp_path):
         resolve('torchvision://resnet51')
     with pytest.raises(CheckpointError, match='unknown kind of link'):
         resolve('ftp://host/net.pth')
+
+
+def test_sha256_of_a_file_larger_than_a_block(tmp_path):
+    content = bytes(range(256)) * 10_000
+    (tmp_path / 'file').write_bytes(content)
+    assert sha256(tmp_path / 'file') == hashlib.sha256(content).hexdigest()
