@@ -126,8 +126,9 @@ def test_refusals(tmp_path):
 
 
 @pytest.mark.slow
-def test_metrics_are_the_same_on_real_images(tmp_path, coco128):
-    config, checkpoint, _ = write_detector(tmp_path)
+@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+def test_metrics_are_the_same_on_real_images(tmp_path, coco128, stem):
+    config, checkpoint, _ = write_detector(tmp_path, gm_stem=stem)
     report = fuse(config, checkpoint, tmp_path / 'folded', calib=coco128)
     assert report.before['bbox AR1000'] > 0.01  # untrained boxes find a person here and there
     assert set(report.before) == set(report.after) and len(report.before) == 12
