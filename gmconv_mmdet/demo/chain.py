@@ -102,6 +102,9 @@ def run_tool(name: str, arguments: list[str], env: dict[str, str], lock: int) ->
         except KeyboardInterrupt:
             wait_to_end(child)
             raise
+    if status < 0:
+        raise DemoError(f'mmdet\'s {name} was ended from outside (signal {-status}; 9 is often a '
+                        'lack of memory). The same command goes on where it stopped.')
     if status:
         raise DemoError(f'mmdet\'s {name} failed with exit code {status}, see above.')
 
