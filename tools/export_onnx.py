@@ -1,9 +1,10 @@
 """Write a trained detector's backbone and neck as ONNX file, checked against onnxruntime.
 
-    python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--backbone-only] [--size H W] [--opset N]
+    python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--backbone-only] [--size H W] [--opset
+    N]
 
-Input `image`: (N, 3, H, W), normalised and padded as the config's data preprocessor does; N, H and W
-are dynamic. Static masks are folded into the weights, a dynamic stem stays dynamic.
+Input `image`: (N, 3, H, W), normalised and padded as the config's data preprocessor does; N, H and
+W are dynamic. Static masks are folded into the weights, a dynamic stem stays dynamic.
 """
 import argparse
 import logging
@@ -32,8 +33,8 @@ def main() -> int:
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     try:
         _, model, _ = load_detector(args.config, args.checkpoint)
-        opset, differences = write_checked(feature_extractor(model, not args.backbone_only), args.out,
-                                           tuple(args.size), args.opset)
+        network = feature_extractor(model, not args.backbone_only)
+        opset, differences = write_checked(network, args.out, tuple(args.size), args.opset)
     except (ValueError, OSError, ImportError) as error:
         print(f'export_onnx: {error}', file=sys.stderr)
         return 1

@@ -2,9 +2,9 @@
 
     python tools/fuse.py CONFIG CHECKPOINT OUT [--calib ANN_FILE IMAGE_FOLDER] [--stem average]
 
-Writes OUT.pth and OUT.py once the folded detector was found equal. Where every mask was static it is
-a plain mmdet model that needs nothing of this package. A dynamic stem stays as it is, unless it is
-approximated on request: --stem average gives it the mask of its average sigmas on the images of
+Writes OUT.pth and OUT.py once the folded detector was found equal. Where every mask was static it
+is a plain mmdet model that needs nothing of this package. A dynamic stem stays as it is, unless it
+is approximated on request: --stem average gives it the mask of its average sigmas on the images of
 --calib, and reports what that changed.
 """
 import argparse

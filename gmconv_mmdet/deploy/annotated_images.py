@@ -1,4 +1,4 @@
-"""A detector over the images of a COCO annotation file: its twelve metrics, and what else one asks."""
+"""A detector over the images of a COCO annotation file: its twelve metrics."""
 from __future__ import annotations
 
 import contextlib
@@ -41,8 +41,9 @@ class AnnotatedImages:
                 raise FileNotFoundError(f'no calibration data at {path}')
         dataset = copy.deepcopy(cfg.get('test_dataloader', {}).get('dataset', {}))
         if 'ann_file' not in dataset or 'data_prefix' not in dataset:
-            raise ValueError('calibration needs a config whose test_dataloader.dataset has ann_file '
-                             f'and data_prefix, as CocoDataset has; got {dataset.get("type")!r}')
+            raise ValueError('calibration needs a config whose test_dataloader.dataset has '
+                             'ann_file and data_prefix, as CocoDataset has; got '
+                             f'{dataset.get("type")!r}')
         dataset.update(ann_file=str(annotations), data_root='', test_mode=True, filter_cfg=None,
                        data_prefix=dict(img=str(folder)))
         self.cfg, self.annotations = cfg, str(annotations)
@@ -66,8 +67,8 @@ class AnnotatedImages:
             beside (Callable, optional): called with every preprocessed batch ``(1, 3, H, W)``.
 
         Returns:
-            dict: ``'bbox AP'``, ... and for models with masks ``'segm AP'``, ..., in [0, 1], unrounded;
-            -1 where no object is annotated, 0 where nothing was detected.
+            dict: ``'bbox AP'``, ... and for models with masks ``'segm AP'``, ..., in [0, 1],
+            unrounded; -1 where no object is annotated, 0 where nothing was detected.
         """
         kinds = ['bbox', 'segm'] if getattr(model, 'with_mask', False) else ['bbox']
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():

@@ -24,13 +24,14 @@ def watch_sigmas(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     """Collects what the dynamic layers predict in forward passes within the context.
 
     Yields:
-        dict: for each dynamic layer's name the predictions so far, ``(N, 1 or 2)`` each, as absolute
-        values, since a mask knows no sign.
+        dict: for each dynamic layer's name the predictions so far, ``(N, 1 or 2)`` each, as
+        absolute values, since a mask knows no sign.
     """
     seen: dict[str, list[Tensor]] = {name: [] for name in dynamic_layers(model)}
     handles = [
         layer.sigma_predictor.register_forward_hook(
-            lambda module, inputs, sigma, found=seen[name]: found.append(sigma.detach().abs().cpu()))
+            lambda module, inputs, sigma, found=seen[name]: found.append(
+                sigma.detach().abs().cpu()))
         for name, layer in dynamic_layers(model).items()]
     try:
         yield seen
@@ -46,8 +47,8 @@ def average_masks(model: nn.Module, sigmas: Mapping[str, Tensor]) -> nn.Module:
 
     Args:
         model (nn.Module): stays as it is.
-        sigmas (Mapping[str, Tensor]): for each dynamic layer's name the sigmas of that mask, ``(1,)``
-            or ``(2,)``: ``s1`` along x, ``s2`` along y.
+        sigmas (Mapping[str, Tensor]): for each dynamic layer's name the sigmas of that mask,
+            ``(1,)`` or ``(2,)``: ``s1`` along x, ``s2`` along y.
     """
     model = copy.deepcopy(model)
     return exchange(model, {

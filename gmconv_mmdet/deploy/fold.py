@@ -11,8 +11,8 @@ import torch.nn as nn
 def is_foldable(module: nn.Module) -> bool:
     """Whether ``module`` is a convolution of ours that equals a plain one as it stands.
 
-    Ours are the subclasses of ``nn.Conv2d`` with a method ``plain_weight()``, which returns the weight
-    of the equal ``nn.Conv2d``, or None where there is no such weight (a dynamic GMConv).
+    Ours are the subclasses of ``nn.Conv2d`` with a method ``plain_weight()``, which returns the
+    weight of the equal ``nn.Conv2d``, or None where there is no such weight (a dynamic GMConv).
     """
     return (isinstance(module, nn.Conv2d) and hasattr(module, 'plain_weight')
             and module.plain_weight() is not None)
@@ -50,21 +50,23 @@ def exchange(model: nn.Module, successors: Mapping[nn.Module, nn.Module]) -> nn.
 def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = ()) -> nn.Module:
     """Replace every static GMConv by the ``nn.Conv2d`` that computes the same.
 
-    Exact: the plain convolution's weight is the very product that the layer computes in each forward
-    pass. Bias, padding mode, dtype, device, memory format, ``requires_grad`` and train/eval mode stay
-    as they are. A dynamic GMConv is left alone, because its mask depends on the input; so are all
-    convolutions that are not ours (deformable ones, say). Safe to repeat, and right before as well as
-    after mmcv's ``fuse_conv_bn``. Hooks registered on a replaced layer don't move to its successor.
+    Exact: the plain convolution's weight is the very product that the layer computes in each
+    forward pass. Bias, padding mode, dtype, device, memory format, ``requires_grad`` and train/eval
+    mode stay as they are. A dynamic GMConv is left alone, because its mask depends on the input; so
+    are all convolutions that are not ours (deformable ones, say). Safe to repeat, and right before
+    as well as after mmcv's ``fuse_conv_bn``. Hooks registered on a replaced layer don't move to its
+    successor.
 
     Args:
         model (nn.Module): a layer, backbone, detector or any other network.
-        inplace (bool): change ``model`` itself instead of a copy. Without, ``model`` and its parameters
-            are untouched.
-        keep (Container[str]): names of layers (as in ``model.named_modules()``) that stay as they are.
+        inplace (bool): change ``model`` itself instead of a copy. Without, ``model`` and its
+            parameters are untouched.
+        keep (Container[str]): names of layers (as in ``model.named_modules()``) that stay as
+            they are.
 
     Returns:
-        nn.Module: the copy, or ``model`` if in place; where ``model`` is itself a static GMConv, its
-        successor.
+        nn.Module: the copy, or ``model`` if in place; where ``model`` is itself a static GMConv,
+        its successor.
     """
     if not inplace:
         model = copy.deepcopy(model)

@@ -39,10 +39,11 @@ class FuseReport:
         folded: layers that became plain convolutions.
         averaged: dynamic layers that became plain ones with an average mask: name -> sigmas
             ``(images, 1 or 2)``.
-        left: name -> kind of the convolutions with a mask, or of another kind, that stay as they are.
+        left: name -> kind of the convolutions with a mask, or of another kind, that stay as
+            they are.
         needs_package: what of this package the new config still names; empty for stock mmdet.
-        difference: largest difference of feature maps on random images, relative to the largest value
-            of each; without that of averaging.
+        difference: largest difference of feature maps on random images, relative to the largest
+            value of each; without that of averaging.
         average_difference: on every calibration image, of averaging; relative likewise.
         before, after: COCO metrics on the calibration images.
         checkpoint, config: the files written.
@@ -70,13 +71,13 @@ class FuseReport:
         lines += [f'left as it is: {kinds.count(kind)} {kind} '
                   f'({", ".join(name for name, k in self.left.items() if k == kind)})'
                   for kind in dict.fromkeys(kinds)]
-        lines.append(f'feature maps on random images differ by {self.difference:.1e} of their largest '
-                     'value')
+        lines.append(f'feature maps on random images differ by {self.difference:.1e} of their '
+                     'largest value')
         if self.average_difference:
             found = torch.tensor(self.average_difference)
             lines.append('averaging changes feature maps on the calibration images by '
-                         f'{found.mean():.1e} of their largest value in the mean, {found.max():.1e} '
-                         'at most')
+                         f'{found.mean():.1e} of their largest value in the mean, '
+                         f'{found.max():.1e} at most')
         if self.before:
             lines += [f'{"":12}  before   after'] + [
                 f'{name:12} {value:7.4f} {self.after[name]:7.4f}'
@@ -90,9 +91,9 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
          calib: tuple[str | Path, str | Path] | None = None, force: bool = False) -> FuseReport:
     """Fold a trained detector and write ``out.pth`` and ``out.py``.
 
-    The new model is built from the new config and loaded strictly; its feature maps are compared with
-    the trained model's on random images, and where ``calib`` is given its COCO metrics as well, to four
-    digits. Files are written only then.
+    The new model is built from the new config and loaded strictly; its feature maps are compared
+    with the trained model's on random images, and where ``calib`` is given its COCO metrics as
+    well, to four digits. Files are written only then.
 
     Args:
         config (str | Path): the trained detector's.
@@ -122,15 +123,17 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
 
     with watch_sigmas(model) as seen:
         before = images.evaluate(model) if images else {}
-    averaged = {name: torch.cat(sigmas) for name, sigmas in seen.items()} if stem == 'average' else {}
-    reference = average_masks(model, {name: s.mean(0) for name, s in averaged.items()}) if averaged \
-        else model
+    averaged, reference = {}, model
+    if stem == 'average':
+        averaged = {name: torch.cat(sigmas) for name, sigmas in seen.items()}
+        reference = average_masks(model, {name: s.mean(0) for name, s in averaged.items()})
     keep = _inexpressible(reference)
     folded = [name for name, module in model.named_modules()
               if isinstance(module, GMConv2d) and module.sigma is not None and name not in keep]
     if not folded and not averaged:
         raise FuseError(f'{checkpoint} has no static GMConv to fold' + (
-            ': only dynamic ones, which --stem average approximates' if dynamic_layers(model) else ''))
+            ': only dynamic ones, which --stem average approximates'
+            if dynamic_layers(model) else ''))
     state = fold_gmconv(reference, keep=keep).state_dict()
     new_cfg = folded_config(cfg, keep_dynamic=bool(dynamic_layers(reference)))
     shipped = build_detector(new_cfg, state, 'the folded model')
@@ -138,8 +141,8 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     report = FuseReport(folded, averaged, _left(shipped), sorted(our_names() & set(names_in(
         new_cfg.to_dict()))), feature_difference(shipped, reference), *targets, before=before)
     if not report.difference <= TOLERANCE:
-        raise FuseError(f'folded, the feature maps differ by {report.difference:.1e} of their largest '
-                        f'value, more than {TOLERANCE:.0e}; nothing was written')
+        raise FuseError(f'folded, the feature maps differ by {report.difference:.1e} of their '
+                        f'largest value, more than {TOLERANCE:.0e}; nothing was written')
     if images:
         beside = (lambda batch: report.average_difference.append(
             largest_difference(shipped, model, batch))) if averaged else None
@@ -174,8 +177,8 @@ def _left(model: nn.Module) -> dict[str, str]:
 
 @torch.no_grad()
 def largest_difference(model: nn.Module, reference: nn.Module, batch: Tensor) -> float:
-    """Largest difference of two detectors' feature maps on images ``(N, 3, H, W)``, each relative to
-    the map's largest value."""
+    """Largest difference of two detectors' feature maps on images ``(N, 3, H, W)``, each relative
+    to the map's largest value."""
     return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item() for a, b in zip(
         model.extract_feat(batch), reference.extract_feat(batch), strict=True))
 

@@ -18,13 +18,14 @@ def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
                 names: Iterable[str] | None = None) -> int:
     """Write a network as ONNX file, batch, height and width dynamic.
 
-    The network is folded first: a convolution whose mask is static has a plain weight in the file. A
-    dynamic GMConv becomes a :class:`ColumnConv`, the same sums in a form that serves every batch.
+    The network is folded first: a convolution whose mask is static has a plain weight in the file.
+    A dynamic GMConv becomes a :class:`ColumnConv`, the same sums in a form that serves every batch.
 
     Args:
         network (nn.Module): takes images ``(N, 3, H, W)``; gives one tensor or several.
         path (str | Path): the ``.onnx`` file; replaced if it is there.
-        opset (int, optional): version of ONNX's operators; by default the one that this torch writes.
+        opset (int, optional): version of ONNX's operators; by default the one that this torch
+            writes.
         names (Iterable[str], optional): of the outputs.
 
     Returns:
@@ -95,7 +96,7 @@ def write_checked(network: nn.Module, path: Path, size: tuple[int, int], opset: 
         differences = onnx_difference(draft, network, shapes)
         worst = max(differences.values())
         if not worst <= TOLERANCE:
-            raise ValueError(f'onnxruntime\'s results differ by {worst:.1e} of the largest value, more '
-                             f'than {TOLERANCE:.0e}; nothing was written. Try another --opset')
+            raise ValueError(f'onnxruntime\'s results differ by {worst:.1e} of the largest value, '
+                             f'more than {TOLERANCE:.0e}; nothing was written. Try another --opset')
         os.replace(draft, path)
     return opset, differences

@@ -13,7 +13,8 @@ _GM_ARGUMENTS = ('gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
 
 
 def type_name(node: Any) -> str:
-    """The bare name in a config's ``type``: of ``'mmdet.ResNet'`` or the class it is ``'ResNet'``."""
+    """The bare name in a config's ``type``: of ``'mmdet.ResNet'`` or the class it is
+    ``'ResNet'``."""
     kind = node.get('type') if isinstance(node, dict) else None
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
@@ -21,7 +22,8 @@ def type_name(node: Any) -> str:
 def our_names() -> set[str]:
     """All names that this package has registered."""
     registries = [value for module in (mmengine.registry, mmdet.registry)
-                  for value in vars(module).values() if isinstance(value, mmengine.registry.Registry)]
+                  for value in vars(module).values()
+                  if isinstance(value, mmengine.registry.Registry)]
     return {name for registry in registries for name, entry in registry.module_dict.items()
             if entry.__module__.partition('.')[0] == PACKAGE}
 
@@ -45,7 +47,8 @@ def folded_config(cfg: Config, keep_dynamic: bool) -> Config:
       body.
     * ``conv_cfg=dict(type='GMConv', ...)`` becomes ``Conv2d`` unless it is dynamic.
     * ``GMPretrained`` goes: the weights are in the checkpoint. ``FasterCocoMetric`` becomes
-      ``CocoMetric``, which prints the same numbers. Hooks of ours go: there is nothing to fold or log.
+      ``CocoMetric``, which prints the same numbers. Hooks of ours go: there is nothing to fold or
+      log.
     * ``custom_imports`` loses this package if nothing of it is left.
 
     Args:

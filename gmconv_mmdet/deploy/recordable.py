@@ -1,4 +1,4 @@
-"""The dynamic GMConv in a form whose recorded graph serves every batch size (ONNX, torch.export)."""
+"""The dynamic GMConv in a form whose recorded graph serves every batch size (ONNX, export)."""
 from __future__ import annotations
 
 import torch
@@ -15,8 +15,8 @@ class ColumnConv(nn.Module):
     ``GMConv2d`` loops over the samples, which a recorder unrolls for the batch at hand. Here
 
     1. a depthwise convolution with one-hot kernels copies, for every output cell, the
-       :math:`K_h K_w` input cells under the kernel into channels of their own (padding modes, strides
-       and dilations are that convolution's);
+       :math:`K_h K_w` input cells under the kernel into channels of their own (padding modes,
+       strides and dilations are that convolution's);
     2. the sample's mask scales these channels;
     3. a 1x1 convolution applies the unchanged weight.
 
@@ -48,13 +48,14 @@ class ColumnConv(nn.Module):
         self.columns.weight = nn.Parameter(one_hot.repeat(channels, 1, 1, 1), False)
         self.combine = nn.Conv2d(channels * cells, layer.out_channels, 1, groups=layer.groups,
                                  bias=layer.bias is not None, **options)
-        self.combine.weight = nn.Parameter(layer.weight.detach().reshape(layer.out_channels, -1, 1, 1))
+        self.combine.weight = nn.Parameter(
+            layer.weight.detach().reshape(layer.out_channels, -1, 1, 1))
         self.combine.bias = layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C_in, H, W)`` to what the layer gives."""
         columns = self.columns(x)  # (N, C_in * K_h * K_w, H', W')
-        masks = gaussian_mask(self.kernel_size, self.sigma_predictor(x)).flatten(1)  # (N, K_h * K_w)
+        masks = gaussian_mask(self.kernel_size, self.sigma_predictor(x)).flatten(1)  # (N, cells)
         # Channel c * K_h * K_w + k holds cell k of input channel c.
         scale = masks.to(columns.dtype).repeat(1, columns.shape[1] // masks.shape[1])
         return self.combine(columns * scale[:, :, None, None])

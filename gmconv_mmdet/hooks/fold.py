@@ -17,11 +17,11 @@ class FoldGMConvHook(Hook):
     The model in training is neither folded nor written to: a copy is, and the very object that was
     taken out comes back after the epoch. Masks of a dynamic stem stay, as :func:`fold_gmconv` says.
 
-    Priority ``LOW``: after ``EMAHook`` (``NORMAL``) has put the averaged weights in, so that these are
-    folded, and before ``CheckpointHook`` (``VERY_LOW``) saves a best checkpoint, so that this is of
-    the model in training. A wrapped model (``DistributedDataParallel``) is exchanged for the copy of
-    the module within: nothing is synchronised in an epoch without gradients. The copy needs the
-    memory of a second model, which is free again after the epoch.
+    Priority ``LOW``: after ``EMAHook`` (``NORMAL``) has put the averaged weights in, so that these
+    are folded, and before ``CheckpointHook`` (``VERY_LOW``) saves a best checkpoint, so that this
+    is of the model in training. A wrapped model (``DistributedDataParallel``) is exchanged for the
+    copy of the module within: nothing is synchronised in an epoch without gradients. The copy needs
+    the memory of a second model, which is free again after the epoch.
     """
     priority = 'LOW'
 

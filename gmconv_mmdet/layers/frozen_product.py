@@ -12,11 +12,11 @@ class FrozenProduct:
     """``weight * mask``, kept for as long as weight and sigma are frozen and hold the same numbers.
 
     The numbers themselves are compared, at about a third of the cost of computing the product anew.
-    Neither a parameter's identity nor autograd's version counter would do: MMEngine's EMA hook, mmdet's
-    mean teacher and most weight initialisers write through ``.data``, which changes neither. On an
-    accelerator such a comparison has to wait for the device, which costs as much as it saves; nothing
-    is kept there, nor without gradients (validation: fold the model instead), nor while a graph of
-    the model is being recorded.
+    Neither a parameter's identity nor autograd's version counter would do: MMEngine's EMA hook,
+    mmdet's mean teacher and most weight initialisers write through ``.data``, which changes
+    neither. On an accelerator such a comparison has to wait for the device, which costs as much as
+    it saves; nothing is kept there, nor without gradients (validation: fold the model instead), nor
+    while a graph of the model is being recorded.
 
     It belongs to no state dict, and copies and pickles of a layer start without one.
     """

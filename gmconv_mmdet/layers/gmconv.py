@@ -110,8 +110,8 @@ class GMConv2d(nn.Conv2d):
         return self.weight if self.sigma is None else self.weight * self.mask()
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        # Here rather than in forward(), because mmcv's efficient_conv_bn_eval calls this method with
-        # a weight of its own, into which it has multiplied the batch norm.
+        # Here rather than in forward(), because mmcv's efficient_conv_bn_eval calls this method
+        # with a weight of its own, into which it has multiplied the batch norm.
         if self.dynamic:
             return self._forward_dynamic(x, weight, bias)
         if self.sigma is not None:

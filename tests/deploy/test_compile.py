@@ -16,7 +16,8 @@ def largest_gradient_difference(model, other):
 
 
 def check_training(model, backend, batches):
-    """In float64: the gradient of a mask before a batch norm is a small difference of large numbers."""
+    """In float64: the gradient of a mask before a batch norm is a small difference of large
+    numbers."""
     model.double()
     twin = copy.deepcopy(model)
     compiled = torch.compile(model, fullgraph=True, backend=backend)
@@ -57,7 +58,8 @@ def test_layer_without_graph_breaks(dynamic):
 @pytest.mark.slow
 @pytest.mark.parametrize('stem', ['dynamic', 'static'])
 def test_training_at_several_sizes_and_batches(stem):
-    check_training(small(stem).train(), 'aot_eager', [x.double() for x in (images(), images(3), images(3, 80, 64))])
+    batches = [x.double() for x in (images(), images(3), images(3, 80, 64))]
+    check_training(small(stem).train(), 'aot_eager', batches)
 
 
 @pytest.mark.slow
@@ -94,8 +96,8 @@ def test_generated_code(stem, training):
 
 @pytest.mark.slow
 def test_generated_training_code_for_every_image_size():
-    """Inductor's layout optimisation fails on single samples of symbolic size (pytorch issue 185510);
-    docs/deploy.md says to switch it off."""
+    """Inductor's layout optimisation fails on single samples of symbolic size (pytorch issue
+    185510); docs/deploy.md says to switch it off."""
     layer = trained(GMConv2d(3, 8, 7, stride=2, padding=3, dynamic=True)).train()
     x = images().double()
     for dim in (2, 3):

@@ -1,4 +1,5 @@
-"""Folding against the unfolded layer, over convolution arguments, networks and other people's tools."""
+"""Folding against the unfolded layer, over convolution arguments, networks and other people's
+tools."""
 import copy
 import io
 
@@ -201,7 +202,8 @@ def test_timm_finds_the_layers(stem):
 
 @pytest.mark.parametrize('gm', [dict(), dict(dynamic=True)])
 def test_efficient_conv_bn_eval(gm):
-    """mmcv's ConvModule calls ``_conv_forward`` with a weight of its own: the mask must not be lost."""
+    """mmcv's ConvModule calls ``_conv_forward`` with a weight of its own: the mask must not be
+    lost."""
     conv = GMConv2d(3, 4, 3, **gm)
     module = trained(ConvModule(3, 4, 3, bias=False, norm_cfg=dict(type='BN'),
                                 conv_cfg=dict(type='GMConv', **gm)))

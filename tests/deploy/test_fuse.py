@@ -1,4 +1,5 @@
-"""tools/fuse.py and what is behind it, on whole detectors; the result in a process of stock mmdet."""
+"""tools/fuse.py and what is behind it, on whole detectors; the result in a process of stock
+mmdet."""
 import os
 import subprocess
 import sys

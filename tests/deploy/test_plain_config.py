@@ -1,4 +1,5 @@
-"""Configs of folded models: mmdet's own types, and nothing of ours unless something of ours is left."""
+"""Configs of folded models: mmdet's own types, and nothing of ours unless something of ours is
+left."""
 import copy
 
 import pytest
@@ -16,8 +17,8 @@ def config(backbone, **further):
 
 @pytest.mark.parametrize('prefix', ['', 'mmdet.'])
 def test_gm_resnet_becomes_resnet(prefix):
-    cfg = config(dict(type=f'{prefix}GMResNet', depth=50, gm_stem='static', gm_cfg=dict(init_sigma=3),
-                      gm_stages=(True, ) * 4, freeze_masks='auto', norm_eval=True,
+    cfg = config(dict(type=f'{prefix}GMResNet', depth=50, gm_stem='static',
+                      gm_cfg=dict(init_sigma=3), gm_stages=(True, ) * 4, freeze_masks='auto', norm_eval=True,
                       init_cfg=dict(type='GMPretrained', checkpoint='x.pth')))
     before = cfg.to_dict()
     folded = folded_config(cfg, keep_dynamic=False)
@@ -42,7 +43,8 @@ def test_gm_backbone_becomes_the_backbone_within(init_cfg):
     inner = dict(type='ResNeXt', depth=50, groups=32, base_width=4)
     cfg = config(dict(type='GMBackbone', backbone=inner, init_cfg=init_cfg))
     folded = folded_config(cfg, keep_dynamic=False)
-    assert folded.model.backbone.to_dict() == dict(inner, **({'init_cfg': init_cfg} if init_cfg else {}))
+    assert folded.model.backbone.to_dict() == dict(
+        inner, **({'init_cfg': init_cfg} if init_cfg else {}))
     kept = folded_config(cfg, keep_dynamic=True).model.backbone
     assert kept.type == 'GMBackbone' and kept.gm_body is None and kept.backbone.to_dict() == inner
 
@@ -50,8 +52,8 @@ def test_gm_backbone_becomes_the_backbone_within(init_cfg):
 def test_conv_cfg():
     neck = dict(type='FPN', conv_cfg=dict(type='GMConv', init_sigma=2))
     head = dict(type='RetinaHead', conv_cfg=dict(type='GMConv', dynamic=True))
-    cfg = Config(dict(model=dict(type='RetinaNet', backbone=dict(type='ResNet', depth=18), neck=neck,
-                                 bbox_head=head)))
+    cfg = Config(dict(model=dict(type='RetinaNet', backbone=dict(type='ResNet', depth=18),
+                                 neck=neck, bbox_head=head)))
     assert folded_config(cfg, False).model.neck.conv_cfg.to_dict() == dict(type='Conv2d')
     assert folded_config(cfg, False).model.bbox_head.conv_cfg.to_dict() == dict(type='Conv2d')
     assert folded_config(cfg, True).model.bbox_head.conv_cfg.to_dict() == head['conv_cfg']

@@ -65,8 +65,9 @@ def loader():
 
 def run(tmp_path, model, hooks, train=True, iterations=False):
     observer = Observer()
-    train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=2) if iterations else dict(
-        by_epoch=True, max_epochs=2, val_interval=1)
+    train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
+    if iterations:
+        train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=2)
     torch.manual_seed(0)
     runner = Runner(
         model=model,
@@ -82,7 +83,8 @@ def run(tmp_path, model, hooks, train=True, iterations=False):
         test_evaluator=[Mean()],
         custom_hooks=[*hooks, observer],
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=2 if iterations else 1,
-                                           by_epoch=not iterations, save_best='out/mean', rule='greater')),
+                                           by_epoch=not iterations, save_best='out/mean',
+                                           rule='greater')),
         experiment_name=tmp_path.name)
     metrics = runner.train() if train else runner.test()
     return runner, observer, metrics
@@ -122,7 +124,8 @@ def test_folds_the_averaged_weights(tmp_path):
 def test_tests_a_folded_copy(tmp_path):
     model = Net()
     before = copy.deepcopy(model.state_dict())
-    runner, observer, metrics = run(tmp_path / 'a', model, [dict(type='FoldGMConvHook')], train=False)
+    hooks = [dict(type='FoldGMConvHook')]
+    runner, observer, metrics = run(tmp_path / 'a', model, hooks, train=False)
     assert type(observer.validated[0][0].conv) is nn.Conv2d
     assert runner.model is model
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
