@@ -135,7 +135,9 @@ test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', wi
                  dict(type='Resize', scale=(192, 192), keep_ratio=True),
                  dict(type='PackDetInputs', meta_keys=('img_id', 'ori_shape', 'img_shape',
                                                        'scale_factor'))]
-train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(
+# MMEngine sleeps two seconds whenever an iteration-based loop starts a finite sampler again.
+train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False,
+                        sampler=dict(_delete_=True, type='InfiniteSampler'), dataset=dict(
     data_root='', metainfo=classes, pipeline=train_pipeline, **data))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(
     data_root='', metainfo=classes, pipeline=test_pipeline, **data))
