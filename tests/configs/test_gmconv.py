@@ -1,4 +1,5 @@
 """The configs of configs/gmconv against the paper's Tables III and V, built and run small."""
+import copy
 import functools
 import os
 import re
@@ -44,7 +45,7 @@ def _load(name, weights) -> Config:
 
 
 def load(name) -> Config:
-    return _load(name, os.environ.get('GMCONV_PRETRAINED')).copy()
+    return copy.deepcopy(_load(name, os.environ.get('GMCONV_PRETRAINED')))
 
 
 def expected(name):
@@ -56,7 +57,7 @@ def expected(name):
 
 def narrow(cfg: Config) -> Config:
     """A copy with an eighth of the backbone's width and tiny heads: placement stays."""
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)  # Config.copy() shares all but the outermost level
     cfg.model.backbone.update(base_channels=8, init_cfg=None)
     cfg.model.neck.in_channels = [32, 64, 128, 256]
 
