@@ -2,6 +2,7 @@
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 import gmconv_mmdet  # noqa: F401  (registers the safe classes)
+from gmconv_mmdet.weights import CheckpointError, read_checkpoint
 
 
 def test_message_hub_round_trip(tmp_path):
@@ -86,6 +88,59 @@ def test_hostile_pickles_are_refused(tmp_path, kind, writer):
         torch.load(path)  # as MMEngine calls it
     assert not marker.exists()
     assert HistoryBuffer._statistics_methods['mean'] is HistoryBuffer.mean
+
+
+class Forged:
+    """Unpickles to ``function(*args)``, given ``state``."""
+
+    def __init__(self, function, args, state):
+        self.parts = function, args, state
+
+    def __reduce__(self):
+        return self.parts
+
+
+FLOAT64 = (np.dtype, ('f8', False, True))
+RECONSTRUCT = np.zeros(1).__reduce__()[0]
+SCALAR = np.float64(1).__reduce__()[0]
+
+
+@pytest.mark.parametrize('payload', [
+    # numpy takes all of these: bytes that count as pointers, numbers that reach beyond their bytes
+    Forged(*FLOAT64, (3, '<', None, ('a', ), {'a': (Forged(np.dtype, ('f8', False, True), (
+        3, '<', None, None, None, -1, -1, 0)), 0)}, 8, 8, 0)),
+    Forged(*FLOAT64, (3, '<', None, None, None, 1, 1, 0)),
+    Forged(*FLOAT64, (3, '>', None, None, None, -1, -1, 0)),
+    Forged(np.dtype, ('O8', False, True), (3, '|', None, None, None, -1, -1, 63)),
+    Forged(np.dtype, ('V8', False, True), (3, '|', None, None, None, 8, 1, 0)),
+    Forged(RECONSTRUCT, (np.ndarray, (0, ), b'b'), (1, (4, ), 'f8', False, b'0' * 32)),
+    Forged(RECONSTRUCT, (np.ndarray, (0, ), b'b'),
+           (1, (10**9, ), np.dtype('f8'), False, b'0' * 32)),
+    Hostile(np.ndarray, (10**12, )),
+    Hostile(SCALAR, np.dtype('f8'), b'123'),
+    Hostile(SCALAR, 'f8', b'12345678'),
+])
+def test_forged_numpy_objects_are_refused(tmp_path, payload):
+    torch.save(dict(state_dict=dict(w=torch.ones(1)), extra=payload), tmp_path / 'forged.pth')
+    with pytest.raises(CheckpointError, match='refused|damaged') as error:
+        read_checkpoint(tmp_path / 'forged.pth')
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_arrays_go_on_as_ordinary_ones(tmp_path):
+    arrays = dict(history=np.arange(3.), fortran=np.asfortranarray(np.ones((2, 3), 'i4')),
+                  empty=np.zeros((0, 3)), none=np.array(3.5))
+    torch.save(arrays, tmp_path / 'a.pth')
+    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(loaded[name], array)
+        assert loaded[name].dtype == array.dtype and isinstance(loaded[name], np.ndarray)
+    assert type(np.append(loaded['history'], 1.0)) is type(loaded['history'] + 1) is np.ndarray
+    assert type(loaded['history'].mean()) is np.float64
+    # Saved again, they need nothing of this package.
+    torch.save(loaded, tmp_path / 'b.pth')
+    content = zipfile.ZipFile(tmp_path / 'b.pth').read('b/data.pkl')
+    assert b'gmconv_mmdet' not in content and b'numpy' in content
 
 
 def test_the_payloads_do_harm_when_run(tmp_path):
