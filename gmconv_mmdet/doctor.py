@@ -27,10 +27,18 @@ class Check(NamedTuple):
     fix: str = ''
 
 
-MMCV_FIX = ('pip uninstall -y mmcv mmcv-lite; pip install "setuptools<82" wheel ninja; '
-            'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir --no-binary mmcv '
-            '"mmcv{range}"')
-DEFAULT_MMCV = '==2.1.0'
+class Stack(NamedTuple):
+    """Name and tried version of the distributions that are imported as mmcv, mmengine, ..."""
+    mmcv: tuple[str, str]
+    mmengine: tuple[str, str]
+    mmdet: tuple[str, str]
+    mmpretrain: tuple[str, str]
+
+
+OPENMMLAB = Stack(('mmcv', '2.1.0'), ('mmengine', '0.10.7'), ('mmdet', '3.3.0'),
+                  ('mmpretrain', '1.2.0'))
+ONEDL = Stack(('onedl-mmcv', '2.3.6'), ('onedl-mmengine', '0.10.12'),
+              ('onedl-mmdetection', '3.5.1'), ('onedl-mmpretrain', '1.3.6'))
 
 # Run in a process of their own: ops compiled against another torch can end the interpreter.
 # A keypoint at (1, 1) of a 3x3 image of ones, all offsets 0: the 3x3 kernel of ones sums to 9.
@@ -56,6 +64,27 @@ def installed_version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return 'unknown version'
+
+
+def is_installed(distribution: str) -> bool:
+    return installed_version(distribution) != 'unknown version'
+
+
+def installed_stack() -> Stack:
+    """OneDL's where one of its distributions is installed, else OpenMMLab's."""
+    return ONEDL if any(is_installed(name) for name, _ in ONEDL) else OPENMMLAB
+
+
+def stacks_check() -> Check:
+    """Two distributions that are imported by one name overwrite each other's files."""
+    twice = [f'{ours[0]} and {theirs[0]}' for ours, theirs in zip(OPENMMLAB, ONEDL)
+             if is_installed(ours[0]) and is_installed(theirs[0])]
+    if not twice:
+        name = 'OneDL' if installed_stack() is ONEDL else 'OpenMMLab'
+        return Check('stack', OK, name, 'OpenMMLab or OneDL')
+    installed = [name for stack in (OPENMMLAB, ONEDL) for name, _ in stack if is_installed(name)]
+    return Check('stack', FAIL, f'both {", ".join(twice)}', 'OpenMMLab or OneDL',
+                 f'pip uninstall -y {" ".join(installed)}; then install those of one stack again')
 
 
 def reason(error: BaseException) -> str:
@@ -124,10 +153,17 @@ def asserted_range(dependency: str) -> tuple[str, str]:
     return tuple(bound[1] if bound else '' for bound in bounds)
 
 
-def requirement(bounds: tuple[str, str], default: str) -> str:
-    """`bounds` in pip's notation, or `default` where they are unknown."""
-    minimum, below = bounds
-    return f'>={minimum},<{below}' if minimum and below else default
+def requirement(distribution: tuple[str, str], bounds: tuple[str, str] = ('', '')) -> str:
+    """Name and `bounds` in pip's notation, with the version that was tried where they are unknown."""
+    (name, tried), (minimum, below) = distribution, bounds
+    return f'{name}>={minimum},<{below}' if minimum and below else f'{name}=={tried}'
+
+
+def mmcv_fix() -> str:
+    mmcv = installed_stack().mmcv
+    return (f'pip uninstall -y {mmcv[0]} mmcv-lite; pip install "setuptools<82" wheel ninja; '
+            'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir '
+            f'--no-binary {mmcv[0]} "{requirement(mmcv, asserted_range("mmcv"))}"')
 
 
 def ops_run(device: str) -> str:
@@ -143,9 +179,8 @@ def ops_run(device: str) -> str:
 
 def ops_check() -> Check:
     fault = ops_run('cpu')
-    fix = MMCV_FIX.format(range=requirement(asserted_range('mmcv'), DEFAULT_MMCV))
     return Check('mmcv ops', FAIL if fault else OK, fault or 'nms, deform_conv2d run on CPU',
-                 'compiled for this torch', fix if fault else '')
+                 'compiled for this torch', mmcv_fix() if fault else '')
 
 
 def cuda_check() -> Check:
@@ -162,10 +197,9 @@ def cuda_check() -> Check:
     fault = ops_run('cuda')
     if not fault:
         return Check(name, OK, f'{gpu}, mmcv ops run on it', expected)
-    fix = MMCV_FIX.format(range=requirement(asserted_range('mmcv'), DEFAULT_MMCV))
     return Check(name, FAIL, f'{gpu}, but mmcv ops fail on it: {fault}', expected,
                  f'with the CUDA {torch.version.cuda} toolkit installed: '
-                 + fix.replace('MMCV_WITH_OPS=1', 'MMCV_WITH_OPS=1 FORCE_CUDA=1')
+                 + mmcv_fix().replace('MMCV_WITH_OPS=1', 'MMCV_WITH_OPS=1 FORCE_CUDA=1')
                  + '; or run on the CPU: export CUDA_VISIBLE_DEVICES=')
 
 
@@ -182,6 +216,7 @@ def _coco_mask(pycocotools: ModuleType) -> None:
 def environment_checks() -> list[Check]:
     """Everything this project builds on, and nothing of its own."""
     mmcv_range, mmengine_range = asserted_range('mmcv'), asserted_range('mmengine')
+    stack = installed_stack()
     torch_fix = 'install torch as https://pytorch.org/get-started says'
     return [
         python_check(),
@@ -196,16 +231,16 @@ def environment_checks() -> list[Check]:
                      'pycocotools', probe=_coco_mask, distribution='pycocotools'),
         module_check('pkg_resources', 'pkg_resources', 'pip install "setuptools<82"',
                      distribution='setuptools'),
+        stacks_check(),
         module_check('mmengine', 'mmengine',
-                     f'pip install "mmengine{requirement(mmengine_range, "==0.10.7")}"',
+                     f'pip install "{requirement(stack.mmengine, mmengine_range)}"',
                      *mmengine_range),
-        module_check('mmcv', 'mmcv',
-                     MMCV_FIX.format(range=requirement(mmcv_range, DEFAULT_MMCV)), *mmcv_range),
+        module_check('mmcv', 'mmcv', mmcv_fix(), *mmcv_range),
         ops_check(),
-        module_check('mmdet', 'mmdet', 'pip install mmdet==3.3.0; if it refuses the mmcv or '
+        module_check('mmdet', 'mmdet', f'pip install {requirement(stack.mmdet)}; if it refuses the mmcv or '
                      'mmengine above, mend that first', minimum='3.0', below='4.0'),
-        module_check('mmpretrain', 'mmpretrain', 'pip install mmpretrain (only needed for '
-                     'classification configs)', minimum='1.0', missing=WARN),
+        module_check('mmpretrain', 'mmpretrain', f'pip install {stack.mmpretrain[0]} (only needed '
+                     'for classification configs)', minimum='1.0', missing=WARN),
         cuda_check(),
     ]
 

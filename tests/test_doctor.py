@@ -1,6 +1,7 @@
 """gmconv_mmdet/doctor.py, in this environment and in ones broken on purpose."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from gmconv_mmdet import doctor
+
+
+ONEDL = doctor.installed_stack() is doctor.ONEDL
 
 
 def run_doctor(repo: Path, *args: str, cwd: Path, broken: Path | None = None):
@@ -30,7 +34,9 @@ def test_sound_environment(repo, tmp_path):
     checks = {row['name']: row for row in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
     assert {row['status'] for row in checks.values()} <= {doctor.OK, doctor.WARN}
-    assert checks['mmcv']['expected'] == '>=2.0.0rc4, <2.2.0'
+    # Only OpenMMLab's mmdet asserts a range.
+    assert checks['mmcv']['expected'] == ('imports' if ONEDL else '>=2.0.0rc4, <2.2.0')
+    assert checks['stack']['found'] == ('OneDL' if ONEDL else 'OpenMMLab')
     assert checks['mmcv ops']['found'] == 'nms, deform_conv2d run on CPU'
     assert checks['GMConv']['expected'] == 'registered in mmengine.registry.MODELS'
     assert checks['GMResNet']['expected'] == 'registered in mmdet.registry.MODELS'
@@ -58,6 +64,19 @@ def test_each_fault_is_a_row_with_its_fix(repo, tmp_path):
     assert 'pip install "setuptools<82"' in fixes
     assert '--no-binary mmcv "mmcv>=2.0.0rc4,<2.2.0"' in fixes
     assert 'OSError: libtorch.so: cannot open shared object file' in fixes
+
+
+@pytest.mark.slow
+def test_a_mixture_of_stacks_is_a_fault(repo, tmp_path):
+    other, version = doctor.OPENMMLAB.mmcv if ONEDL else doctor.ONEDL.mmcv
+    broken = write(tmp_path / 'other', {
+        f'{other.replace("-", "_")}-{version}.dist-info/METADATA':
+            f'Metadata-Version: 2.1\nName: {other}\nVersion: {version}\n'})
+    done = run_doctor(repo, '--environment', '--json', cwd=tmp_path, broken=broken)
+    stack = {row['name']: row for row in json.loads(done.stdout)}['stack']
+    assert done.returncode == 1 and stack['status'] == doctor.FAIL
+    assert stack['found'] == 'both mmcv and onedl-mmcv'
+    assert stack['fix'].startswith('pip uninstall -y') and other in re.split('[ ;]', stack['fix'])
 
 
 @pytest.mark.slow

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from gmconv_mmdet import doctor
+
 STAMP = '.gmconv_setup'
+# What the tests run in, and the other one.
+STACK, OTHER_STACK = (('onedl', 'default') if doctor.installed_stack() is doctor.ONEDL
+                      else ('default', 'onedl'))
 AWKWARD_NAME = 'it\'s a "venv"'
 
 
@@ -116,6 +121,19 @@ def test_unknown_argument(repo):
     assert done.returncode == 1 and "unknown argument '--fast'" in done.stderr
 
 
+@pytest.mark.parametrize('arguments, found', [(['--stack', 'mine'], "'mine'"), (['--stack'], "''")])
+def test_unknown_stack(repo, arguments, found):
+    done = set_up(repo, *arguments)
+    assert done.returncode == 1 and f"--stack is 'default' or 'onedl', not {found}" in done.stderr
+
+
+def test_environment_of_the_other_stack_stays_as_it_is(repo, finished_venv):
+    before = Path(finished_venv, STAMP).read_bytes()
+    done = set_up(repo, '--stack', OTHER_STACK, GMCONV_VENV=finished_venv)
+    assert done.returncode == 1 and f"belongs to another stack than '{OTHER_STACK}'" in done.stderr
+    assert Path(finished_venv, STAMP).read_bytes() == before
+
+
 def test_help_goes_to_stdout(repo):
     done = set_up(repo, '--help')
     assert done.returncode == 0 and 'GMCONV_VENV' in done.stdout and 'set -' not in done.stdout
@@ -171,13 +189,14 @@ def finished_venv() -> str:
 
 def test_second_call_has_nothing_to_do(repo, tmp_path, finished_venv):
     # The first brings an environment up to date whose requirements or packages were changed since.
-    assert set_up(repo, GMCONV_VENV=finished_venv).returncode == 0
+    assert set_up(repo, '--stack', STACK, GMCONV_VENV=finished_venv).returncode == 0
     stamp = Path(finished_venv, STAMP)
     before = stamp.stat().st_mtime_ns
-    done = set_up(repo, cwd=tmp_path, GMCONV_VENV=finished_venv)
+    done = set_up(repo, '--stack', STACK, cwd=tmp_path, GMCONV_VENV=finished_venv)
     assert done.returncode == 0 and done.stdout == ''
     assert done.stderr == f'Environment ready: {finished_venv}\n'
-    quiet = set_up(repo, '--print-python', cwd=tmp_path, GMCONV_VENV=finished_venv)
+    quiet = set_up(repo, '--print-python', '--stack', STACK, cwd=tmp_path,
+                   GMCONV_VENV=finished_venv)
     assert (quiet.stdout, quiet.stderr) == (f'{finished_venv}/bin/python\n', '')
     assert stamp.stat().st_mtime_ns == before
 
@@ -187,15 +206,15 @@ def test_changed_package_is_mended(repo, finished_venv):
     # A package that comes or goes is a change; ours is the quickest to put back.
     pip = [sys.executable, '-m', 'pip']
     subprocess.run([*pip, 'uninstall', '--quiet', '--yes', 'gmconv_mmdet'], check=True)
-    done = set_up(repo, GMCONV_VENV=finished_venv)
+    done = set_up(repo, '--stack', STACK, GMCONV_VENV=finished_venv)
     assert done.returncode == 0 and '[5/5]' in done.stderr, done.stderr
     subprocess.run([*pip, 'show', '--quiet', 'gmconv_mmdet'], check=True)
 
 
 def test_run_tests_passes_arguments_on_and_ends_with_the_summary(repo, tmp_path, finished_venv):
     done = subprocess.run(
-        ['bash', str(repo / 'tools' / 'run_tests.sh'), '-k', 'test_unknown_argument',
-         'tests/test_setup_env.py'], cwd=tmp_path, text=True, capture_output=True,
+        ['bash', str(repo / 'tools' / 'run_tests.sh'), '--stack', STACK, '-k',
+         'test_unknown_argument', 'tests/test_setup_env.py'], cwd=tmp_path, text=True, capture_output=True,
         env=environment(GMCONV_VENV=finished_venv))
     assert done.returncode == 0, done.stdout + done.stderr
     assert '1 passed' in done.stdout.splitlines()[-1]

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Set the environment up if need be, then run the tests, fast and slow.
 #
-#   bash tools/run_tests.sh [pytest's arguments]
+#   bash tools/run_tests.sh [--stack default|onedl] [pytest's arguments]
 #
+#   --stack first: which packages to test with (see tools/setup_env.sh --help)
 #   bash tools/run_tests.sh -m "not slow"        the fast part only
 #   bash tools/run_tests.sh tests/layers -k mask
 #
@@ -11,5 +12,7 @@ set -euo pipefail
 
 unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-PYTHON="$(bash tools/setup_env.sh --print-python)"
+STACK=default
+if [[ "${1-}" == --stack ]]; then STACK="${2-}"; shift $(($# > 1 ? 2 : 1)); fi
+PYTHON="$(bash tools/setup_env.sh --stack "$STACK" --print-python)"
 MPLBACKEND=Agg exec "$PYTHON" -m pytest "$@"

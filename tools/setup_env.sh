@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Make a Python environment with the default stack and this project (editable). Run it again at any
+# Make a Python environment with one of two stacks and this project (editable). Run it again at any
 # time: it goes on where it stopped, and does nothing where nothing is to do.
 #
-#   bash tools/setup_env.sh [--print-python]
+#   bash tools/setup_env.sh [--stack default|onedl] [--print-python]
 #
+#   --stack          default: OpenMMLab's mmcv, mmengine, mmdet, mmpretrain
+#                    onedl: OneDL's continuations of them, imported by the same names
 #   --print-python   print the environment's interpreter to stdout, and nothing when up to date
 #                    (everything else goes to stderr), so that a script can say
 #                    PYTHON="$(bash tools/setup_env.sh --print-python)"
 #
-#   GMCONV_VENV      where the environment lies            (default: .venv in the project's folder)
+#   GMCONV_VENV      where the environment lies            (default: .venv in the project's folder,
+#                                                           .venv-onedl for the OneDL stack)
 #   GMCONV_PYTHON    interpreter to make it with           (default: the first usable of python3,
 #                                                           python3.11, python3.12, python3.10)
 #   XDG_CACHE_HOME   mmcv's compiled wheel is kept under it                  (default: ~/.cache)
@@ -19,13 +22,9 @@ unset CDPATH PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
 export PYTHONNOUSERSITE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
-STACK="$REPO/requirements/default"
-CONSTRAINTS="$STACK/constraints.txt"
-VENV="${GMCONV_VENV:-$REPO/.venv}"
-[[ "$VENV" == /* ]] || VENV="$PWD/$VENV"
-PY="$VENV/bin/python"
-# Marks an environment as made here. Its text: what was installed and verified, or UNFINISHED.
-STAMP="$VENV/.gmconv_setup"
+CONSTRAINTS="$REPO/requirements/constraints.txt"
+NEEDS="$REPO/requirements/needs.txt"
+STACK=default
 UNFINISHED='unfinished: run tools/setup_env.sh again'
 NEEDED_GIB=10       # measured: 5.5 in the environment, the rest for pip's downloads
 NEEDED_GIB_AGAIN=2  # once torch is in
@@ -40,13 +39,28 @@ interrupted() {
 }
 trap interrupted INT TERM HUP
 
-for argument in "$@"; do
-    case "$argument" in
+while (($#)); do
+    case "$1" in
         --print-python) PRINT_PYTHON=true ;;
+        --stack) STACK="${2-}"; shift ;;
         -h | --help) sed -n '2,/^set -/{s/^# \{0,1\}//;/^set -/d;p;}' "${BASH_SOURCE[0]}" >&3; exit 0 ;;
-        *) fail "unknown argument '$argument'. See: bash tools/setup_env.sh --help" ;;
+        *) fail "unknown argument '$1'. See: bash tools/setup_env.sh --help" ;;
     esac
+    (($#)) && shift
 done
+case "$STACK" in
+    default) VENV="$REPO/.venv" ;;
+    onedl) VENV="$REPO/.venv-onedl" ;;
+    *) fail "--stack is 'default' or 'onedl', not '$STACK'." ;;
+esac
+VENV="${GMCONV_VENV:-$VENV}"
+[[ "$VENV" == /* ]] || VENV="$PWD/$VENV"
+PY="$VENV/bin/python"
+# Marks an environment as made here. Its text: what was installed and verified, or UNFINISHED.
+STAMP="$VENV/.gmconv_setup"
+# Pure Python packages, and the one that is compiled here.
+OPENMMLAB="$REPO/requirements/$STACK/openmmlab.txt"
+SOURCE="$REPO/requirements/$STACK/source.txt"
 
 finish() {
     if $PRINT_PYTHON; then printf '%s\n' "$PY" >&3; else say "Environment ready: $VENV"; fi
@@ -125,7 +139,8 @@ gpu_state() {
 # What the environment holds and what it was made from: changes when either does.
 fingerprint() {
     "$PY" -I - "$REPO" "$VENV" "$REPO/setup.py" "$REPO/gmconv_mmdet/version.py" \
-        "${BASH_SOURCE[0]}" "$REPO/tools/build_mmcv.py" "$STACK"/*.txt <<'PYTHON'
+        "${BASH_SOURCE[0]}" "$REPO/tools/build_mmcv.py" \
+        "$CONSTRAINTS" "$NEEDS" "$OPENMMLAB" "$SOURCE" <<'PYTHON'
 import hashlib
 import pathlib
 import sys
@@ -183,7 +198,7 @@ $output"
 install_mmcv() {
     local wheel
     # shellcheck disable=SC2046
-    wheel="$("$PY" "$REPO/tools/build_mmcv.py" --constraints "$CONSTRAINTS" $(grep -v '^#' "$STACK/source.txt"))" \
+    wheel="$("$PY" "$REPO/tools/build_mmcv.py" --constraints "$CONSTRAINTS" $(grep -v '^#' "$SOURCE"))" \
         || fail "mmcv's ops could not be built (see above)."
     pip_install --quiet --no-deps --no-index --force-reinstall "$wheel"
     # mmcv without CUDA ops runs on the CPU only: verify it there.
@@ -214,6 +229,13 @@ if [[ -n "${GMCONV_PYTHON:-}" && -x "$PY" ]]; then
         || fail "$VENV has Python ${versions[1]}, and GMCONV_PYTHON is Python ${versions[0]}.
 Delete that folder, or name another: GMCONV_VENV=/path/to/new/folder"
 fi
+for source in "$REPO"/requirements/*/source.txt; do
+    other="$(grep -v '^#' "$source")"
+    if [[ "$source" != "$SOURCE" ]] && compgen -G "$VENV/lib/python3*/site-packages/${other//-/_}-*.dist-info" >/dev/null; then
+        fail "$VENV holds $other, which belongs to another stack than '$STACK'; both import as mmcv.
+Delete that folder, or name another: GMCONV_VENV=/path/to/new/folder"
+    fi
+done
 if is_ready; then finish; fi
 
 choose_python
@@ -233,9 +255,10 @@ say '[1/5] Python environment'
 make_venv
 say '[2/5] torch and the packages around it'
 pip_install --quiet -c "$CONSTRAINTS" pip setuptools wheel
-pip_install -c "$CONSTRAINTS" -r "$STACK/needs.txt"
-say '[3/5] mmdet, mmengine, mmpretrain'
-pip_install --no-deps -c "$CONSTRAINTS" -r "$STACK/openmmlab.txt"
+pip_install -c "$CONSTRAINTS" -r "$NEEDS"
+say "[3/5] mmdet, mmengine, mmpretrain ($STACK stack)"
+# Without isolation source packages are built by the pinned setuptools.
+pip_install --no-deps --no-build-isolation -c "$CONSTRAINTS" -r "$OPENMMLAB"
 say '[4/5] mmcv with its compiled ops'
 install_mmcv
 say '[5/5] this project'
