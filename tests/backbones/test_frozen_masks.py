@@ -1,10 +1,6 @@
 """freeze_masks: who learns in frozen stages, alone, after a resume, and in two processes."""
 import json
 import logging
-import os
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +8,8 @@ from mmengine.logging import MMLogger
 
 from gmconv_mmdet.backbones import GMResNet
 from gmconv_mmdet.weights.fetch import cache_path
+
+from ..processes import torchrun
 
 FROZEN_MASKS = {'conv1.sigma_predictor.w0', 'conv1.sigma_predictor.w1', 'conv1.sigma_predictor.b1',
                 *(f'layer1.{i}.conv{j}.sigma' for i in (0, 1) for j in (1, 2))}
@@ -195,15 +193,7 @@ barrier()
 def test_two_processes_agree(file, learns, tmp_path, request):
     checkpoint = request.getfixturevalue(file)
     (tmp_path / 'worker.py').write_text(WORKER)
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    run = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
-         f'--master_port={port}', str(tmp_path / 'worker.py'), str(checkpoint),
-         str(tmp_path / 'out')],
-        env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, timeout=240)
-    assert run.returncode == 0, run.stderr[-3000:]
+    torchrun(tmp_path / 'worker.py', checkpoint, tmp_path / 'out')
     first, second = (json.loads((tmp_path / f'out.{rank}').read_text()) for rank in (0, 1))
     assert first == second  # loaded alike, and gradients were averaged: the masks moved alike
     assert first['learns'] is learns
