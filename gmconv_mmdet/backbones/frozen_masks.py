@@ -7,7 +7,7 @@ import torch.nn as nn
 from mmengine.dist import is_distributed
 from mmengine.logging import print_log
 
-from ..layers import GMConv2d
+from ..layers import GMConv2d, redrawing
 from ..weights.load_report import shortened
 from ..weights.pretrained import gm_layers
 from ..weights.trained_masks import is_gm_pretrained, trained_masks
@@ -34,7 +34,8 @@ class FrozenMasks(nn.Module):
       under DistributedDataParallel and is the same after a resume. Where the checkpoint is a link,
       one process settles it once it is downloaded; several let the masks learn and warn.
 
-    A frozen layer is one whose weight was frozen when the network was built.
+    A frozen layer is one whose weight (of a refocused kernel: whose map) was frozen when the network
+    was built.
     """
 
     def settle_frozen_masks(self, freeze_masks: bool | str) -> None:
@@ -50,7 +51,7 @@ class FrozenMasks(nn.Module):
 
     def _frozen_layers(self) -> dict[str, GMConv2d]:
         return {name: layer for name, layer in gm_layers(self).items()
-                if not layer.weight.requires_grad}
+                if layer.kernel_is_frozen}
 
     def _set_masks_learning(self, names: list[str], learning: bool) -> None:
         layers = gm_layers(self)  # without those that were folded since
@@ -69,7 +70,8 @@ class FrozenMasks(nn.Module):
         """As the backbone's own, ``GMPretrained`` last; then says what became of frozen masks."""
         if isinstance(self.init_cfg, (list, tuple)):
             self.init_cfg = sorted(self.init_cfg, key=is_gm_pretrained)
-        super().init_weights()
+        with redrawing(self):
+            super().init_weights()
         if self._masks_undecided and not is_distributed():
             self._masks_undecided = False
             trained = [name for name in self._learning_masks

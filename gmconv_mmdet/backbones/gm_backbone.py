@@ -1,4 +1,4 @@
-"""Any registered backbone with Gaussian Mask convolutions."""
+"""Any registered backbone with Gaussian Mask or refocusing convolutions."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 
 from .frozen_masks import FrozenMasks, check_freeze_masks
-from .swap import check_gm_stem, spatial_convs, swap
+from .swap import check_gm_stem, layer_options, spatial_convs, swap
 
 GM_BODIES = ('static', None)
 
@@ -19,12 +19,13 @@ GM_BODIES = ('static', None)
 def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
         backbone: dict,
         *,
-        gm_stem: str | None = 'dynamic',
+        kind: str = 'GMConv',
+        gm_stem: str | bool | None = 'dynamic',
         gm_body: str | bool | None | Sequence[str] = 'static',
         gm_cfg: dict | None = None,
         freeze_masks: bool | str = True,
         init_cfg: dict | list | None = None) -> nn.Module:
-    """Build ``backbone`` and make its convolutions larger than 1x1 GMConv.
+    """Build ``backbone`` and make its convolutions larger than 1x1 GMConv (or RefConv).
 
     The stem is the first of them, the body all others; the paper makes the first dynamic and the
     rest static (arXiv 2302.04544, sections III and IV-A). The result is the backbone itself with
@@ -36,12 +37,16 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
         backbone (dict): config of a registered backbone derived from MMEngine's ``BaseModule``, of
             the current scope (mmdet's where there is none); of another with the scope's name:
             ``type='mmpretrain.MobileNetV2'``.
-        gm_stem ('dynamic' | 'static' | None): mask of the first convolution.
+        kind ('GMConv' | 'RefConv' | 'GMRefConv'): what the convolutions become, see
+            :class:`GMResNet`.
+        gm_stem ('dynamic' | 'static' | None): mask of the first convolution. For RefConv, which has
+            no masks: True or None.
         gm_body ('static' | None | Sequence[str]): mask of the others. A sequence of names makes
             those of them static that lie in these modules: ``['layer1']``. ``True`` and ``False``
-            are read as ``'static'`` and ``None``.
-        gm_cfg (dict, optional): further arguments of every :class:`GMConv2d`: ``init_sigma``,
-            ``sigma_pattern``, ``reduction``.
+            are read as ``'static'`` and ``None``. For RefConv: True, None or names.
+        gm_cfg (dict, optional): further arguments of every layer: ``init_sigma``,
+            ``sigma_pattern``, ``reduction`` of :class:`GMConv2d`; ``map_kernel_size``, ``init`` of
+            :class:`RefConv2d`.
         freeze_masks (True | False | 'auto'): see :class:`FrozenMasks`.
         init_cfg (dict | list, optional): instead of the backbone's own; for those, too, which take
             no such argument.
@@ -51,7 +56,10 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
         TypeError: the backbone is no ``BaseModule``.
     """
     gm_cfg = dict(gm_cfg or {})
-    check_gm_stem(gm_stem, gm_cfg)
+    check_gm_stem(gm_stem, gm_cfg, kind)
+    if kind == 'RefConv' and gm_body == 'static':
+        raise ValueError('gm_body must be True, None or names of modules with kind=\'RefConv\', '
+                         'which has no masks, got \'static\'')
     if isinstance(gm_body, bool):
         gm_body = 'static' if gm_body else None
     if gm_body not in GM_BODIES and (isinstance(gm_body, str) or not isinstance(gm_body, Sequence)):
@@ -68,11 +76,11 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
     stem, *body = spatial_convs(network) or [None]
     if stem is None:
         raise ValueError(f'{type(network).__name__} has no plain convolution larger than 1x1')
-    if gm_stem is not None:
-        swap(network, [stem], dynamic=gm_stem == 'dynamic', **gm_cfg)
+    if gm_stem:
+        swap(network, [stem], **layer_options(kind, gm_stem, gm_cfg))
     if gm_body is not None:
         chosen = body if gm_body == 'static' else _within(body, gm_body)
-        swap(network, chosen, dynamic=False, **gm_cfg)
+        swap(network, chosen, **layer_options(kind, 'static', gm_cfg))
     network.__class__ = _with_frozen_masks(type(network))
     network.settle_frozen_masks(freeze_masks)
     return network

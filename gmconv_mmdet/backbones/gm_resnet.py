@@ -1,4 +1,4 @@
-"""mmdet's ResNet with Gaussian Mask convolutions in the stem and in chosen stages."""
+"""mmdet's ResNet with Gaussian Mask or refocusing convolutions in the stem and in chosen stages."""
 from __future__ import annotations
 
 import copy
@@ -10,14 +10,15 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmengine.logging import print_log
 
-from ..layers import GMConv2d
+from ..layers import GMConv2d, RefocusedKernel
 from .frozen_masks import FrozenMasks, check_freeze_masks
-from .swap import PLAIN_CONVS, check_gm_stem, spatial_convs, swap
+from .swap import PLAIN_CONVS, check_gm_stem, layer_options, spatial_convs, swap
 
 
 @MODELS.register_module()
 class GMResNet(FrozenMasks, ResNet):
-    """ResNet whose convolutions larger than 1x1 are GMConv in the stem and in chosen stages.
+    """ResNet whose convolutions larger than 1x1 are GMConv (or RefConv) in the stem and in chosen
+    stages.
 
     The paper's "GMConv" network is the default: stem dynamic, stages static (arXiv 2302.04544,
     section III); ``gm_stem='static'`` gives its "S-GMConv". Names and shapes are those of mmdet's
@@ -29,12 +30,17 @@ class GMResNet(FrozenMasks, ResNet):
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.
+        kind ('GMConv' | 'RefConv' | 'GMRefConv'): what the chosen convolutions become. RefConv:
+            :class:`RefConv2d`, trained on top of the weights that are loaded; GMRefConv:
+            :class:`GMRefConv2d`, masks on refocused kernels, a combination of ours.
         gm_stem ('dynamic' | 'static' | None): mask in the stem. Of the three convolutions of a
-            ``deep_stem`` the first becomes dynamic, the others static.
+            ``deep_stem`` the first becomes dynamic, the others static. For RefConv, which has no
+            masks: True or None.
         gm_stages (Sequence[bool]): for each stage whether its convolutions larger than 1x1 become
-            static GMConv; ``num_stages`` long. A stage has GMConv or DCN, not both.
-        gm_cfg (dict, optional): further arguments of every :class:`GMConv2d`: ``init_sigma``,
-            ``sigma_pattern``, ``reduction``.
+            static GMConv, or RefConv; ``num_stages`` long. A stage has those or DCN, not both.
+        gm_cfg (dict, optional): further arguments of every layer: ``init_sigma``,
+            ``sigma_pattern``, ``reduction`` of :class:`GMConv2d`; ``map_kernel_size``, ``init`` of
+            :class:`RefConv2d`.
         freeze_masks (True | False | 'auto'): whether masks of frozen stages are frozen;
             ``'auto'``: those that come trained from the checkpoint in ``init_cfg``. See
             :class:`~gmconv_mmdet.backbones.frozen_masks.FrozenMasks`.
@@ -48,7 +54,8 @@ class GMResNet(FrozenMasks, ResNet):
     def __init__(self,
                  depth: int,
                  *,
-                 gm_stem: str | None = 'dynamic',
+                 kind: str = 'GMConv',
+                 gm_stem: str | bool | None = 'dynamic',
                  gm_stages: Sequence[bool] = (True, True, True, True),
                  gm_cfg: dict | None = None,
                  freeze_masks: bool | str = True,
@@ -60,7 +67,7 @@ class GMResNet(FrozenMasks, ResNet):
         if depth not in self.arch_settings:
             raise ValueError(f'depth must be one of {list(self.arch_settings)}, got {depth!r}')
         gm_cfg = dict(gm_cfg or {})
-        check_gm_stem(gm_stem, gm_cfg)
+        check_gm_stem(gm_stem, gm_cfg, kind)
         if (isinstance(gm_stages, str) or not isinstance(gm_stages, Sequence)
                 or len(gm_stages) != num_stages
                 or any(not isinstance(stage, bool) for stage in gm_stages)):
@@ -78,7 +85,7 @@ class GMResNet(FrozenMasks, ResNet):
                     if gm and deform]
             if both:
                 raise ValueError(
-                    f'a stage has GMConv or DCN, not both: {", ".join(both)} would have the two. '
+                    f'a stage has {kind} or DCN, not both: {", ".join(both)} would have the two. '
                     'Set gm_stages='
                     f'{tuple(g and not d for g, d in zip(gm_stages, stage_with_dcn))} '
                     f'to keep the DCN. Got gm_stages={tuple(gm_stages)}, '
@@ -88,28 +95,29 @@ class GMResNet(FrozenMasks, ResNet):
                          stage_with_dcn=stage_with_dcn, **kwargs)
         self.gm_stem = gm_stem
         self.gm_stages = tuple(gm_stages)
-        if gm_stem is not None:
+        body = layer_options(kind, 'static', gm_cfg)
+        if gm_stem:
             stem = [name for name in spatial_convs(self) if not name.startswith('layer')]
-            swap(self, stem[:1], dynamic=gm_stem == 'dynamic', **gm_cfg)
-            swap(self, stem[1:], dynamic=False, **gm_cfg)
+            swap(self, stem[:1], **layer_options(kind, gm_stem, gm_cfg))
+            swap(self, stem[1:], **body)
         for layer, has_gm in zip(self.res_layers, self.gm_stages):
             if has_gm:
                 stage = getattr(self, layer)
-                swap(stage, spatial_convs(stage), dynamic=False, **gm_cfg)
+                swap(stage, spatial_convs(stage), **body)
         self.settle_frozen_masks(freeze_masks)
         print_log(f'GMResNet-{depth}: {self.placement_summary()}', logger='current',
                   level=logging.DEBUG)
 
     def placement(self) -> dict[str, str]:
-        """What each convolution is: name -> ``'dynamic'``, ``'static'``, ``'plain'``, or, for other
-        kinds, the class's name (``'DeformConv2dPack'``). A 1x1 convolution is always plain."""
+        """What each convolution is: name -> ``'dynamic'``, ``'static'``, ``'refocused'``,
+        ``'dynamic refocused'``, ``'static refocused'``, ``'plain'``, or, for other kinds, the class's
+        name (``'DeformConv2dPack'``). A 1x1 convolution is always plain."""
         kinds: dict[str, str] = {}
         for name, module in self.named_modules():
             if name.rpartition('.')[0] in kinds:
                 continue  # the offset branch inside a deformable convolution
-            if isinstance(module, GMConv2d):
-                kinds[name] = ('dynamic' if module.dynamic else
-                               'static' if module.sigma is not None else 'plain')
+            if isinstance(module, (GMConv2d, RefocusedKernel)):
+                kinds[name] = _kind(module)
             elif type(module) in PLAIN_CONVS:
                 kinds[name] = 'plain'
             elif hasattr(module, 'kernel_size') and hasattr(module, 'weight'):
@@ -128,3 +136,10 @@ class GMResNet(FrozenMasks, ResNet):
 
     def __repr__(self) -> str:
         return f'{super().__repr__()}\n# GMConv: {self.placement_summary()}'
+
+
+def _kind(layer: nn.Conv2d) -> str:
+    masked = isinstance(layer, GMConv2d) and layer.mask_parameters()
+    mask = [('dynamic' if layer.dynamic else 'static')] if masked else []
+    refocused = isinstance(layer, RefocusedKernel) and layer.convmap is not None
+    return ' '.join(mask + ['refocused'] * refocused) or 'plain'

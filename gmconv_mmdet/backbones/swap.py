@@ -1,4 +1,4 @@
-"""Which convolutions of a network become GMConv, and the exchange itself.
+"""Which convolutions of a network become GMConv or RefConv, and the exchange itself.
 
 The exchange happens after a network is built: a ``conv_cfg`` would reach its 1x1 convolutions too
 and can't stand beside DCN in mmdet's blocks, and a subclassed block would lose mmdet's zero
@@ -9,23 +9,36 @@ from __future__ import annotations
 import torch.nn as nn
 from mmcv.cnn.bricks.wrappers import Conv2d as MmcvConv2d
 
-from ..layers import GMConv2d
+from ..layers import GMConv2d, GMRefConv2d, RefConv2d, RefocusedKernel
 
 # mmcv's wrapper differs from nn.Conv2d for empty inputs only, which torch handles by now. Other
 # subclasses (deformable, weight-standardised, ...) compute something else and are left alone.
 PLAIN_CONVS = (nn.Conv2d, MmcvConv2d)
 
+KINDS = {'GMConv': GMConv2d, 'RefConv': RefConv2d, 'GMRefConv': GMRefConv2d}
 GM_STEMS = ('dynamic', 'static', None)
+REF_STEMS = (True, False, None)
 
 
-def check_gm_stem(gm_stem: str | None, gm_cfg: dict) -> None:
-    """Raise a ``ValueError`` that names the rule and the value for a stem that there is not, or for
-    ``gm_cfg`` with a second opinion on it."""
-    if gm_stem not in GM_STEMS:
+def check_gm_stem(gm_stem: str | bool | None, gm_cfg: dict, kind: str = 'GMConv') -> None:
+    """Raise a ``ValueError`` that names the rule and the value for a kind or a stem that there is
+    not, or for ``gm_cfg`` with a second opinion on it."""
+    if kind not in KINDS:
+        raise ValueError(f'kind must be one of {tuple(KINDS)}, got {kind!r}')
+    if kind == 'RefConv' and not (gm_stem is None or isinstance(gm_stem, bool)):
+        raise ValueError(f'gm_stem must be one of {REF_STEMS} with kind=\'RefConv\', which has no '
+                         f'masks, got {gm_stem!r}')
+    if kind != 'RefConv' and gm_stem not in GM_STEMS:
         raise ValueError(f'gm_stem must be one of {GM_STEMS}, got {gm_stem!r}')
     if 'dynamic' in gm_cfg:
         raise ValueError('gm_cfg must not hold "dynamic": gm_stem says what the stem is, and all '
                          'else is static')
+
+
+def layer_options(kind: str, mask: str | bool, gm_cfg: dict) -> dict:
+    """Options of :func:`swap` for layers of a kind, with a mask ``'dynamic'`` or ``'static'``, which
+    means nothing to RefConv."""
+    return dict(gm_cfg, kind=kind, **({} if kind == 'RefConv' else {'dynamic': mask == 'dynamic'}))
 
 
 def spatial_convs(module: nn.Module) -> list[str]:
@@ -43,9 +56,21 @@ def spatial_convs(module: nn.Module) -> list[str]:
     return names
 
 
-def gmconv_from(conv: nn.Conv2d, dynamic: bool, **gm_cfg) -> GMConv2d:
-    """A :class:`GMConv2d` that takes over the arguments and the very parameters of ``conv``."""
-    gmconv = GMConv2d(
+def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **options) -> nn.Conv2d:
+    """A layer of ours that takes over the arguments and the very parameters of ``conv``.
+
+    Args:
+        conv (nn.Conv2d): its weight is shared, not copied; RefConv's basis shares its numbers.
+        kind ('GMConv' | 'RefConv' | 'GMRefConv'): of layer.
+        trained (bool): the weight holds what a network learned, so that a RefConv may be trained on
+            it. A network that was only just built has to load its weights first.
+        **options: further arguments of the layer.
+
+    Raises:
+        ValueError: an option outside its range, or a frozen convolution whose map, frozen with it,
+            would stay at random numbers.
+    """
+    layer = KINDS[kind](
         conv.in_channels,
         conv.out_channels,
         conv.kernel_size,
@@ -57,24 +82,46 @@ def gmconv_from(conv: nn.Conv2d, dynamic: bool, **gm_cfg) -> GMConv2d:
         padding_mode=conv.padding_mode,
         device=conv.weight.device,
         dtype=conv.weight.dtype,
-        dynamic=dynamic,
-        **gm_cfg)
-    gmconv.weight, gmconv.bias = conv.weight, conv.bias
-    for parameter in gmconv.mask_parameters():  # a frozen layer's mask is frozen with it
-        parameter.requires_grad_(conv.weight.requires_grad)
-    return gmconv.train(conv.training)
+        **options)
+    layer.bias = conv.bias
+    learns = conv.weight.requires_grad  # a frozen layer's mask and map are frozen with it
+    if isinstance(layer, RefocusedKernel) and layer.convmap is not None:
+        if not learns and layer.convmap.init == 'paper':
+            raise ValueError(
+                'a frozen convolution can\'t be refocused with init=\'paper\': its map would stay at '
+                'the random numbers it starts from. Leave the layers of frozen stages plain, or set '
+                'init=\'identity\', or frozen_stages=-1')
+        layer.weight = conv.weight.detach()
+        layer.convmap.weight.requires_grad_(learns)
+        if trained:
+            layer.settle_basis()
+    else:
+        layer.weight = conv.weight
+    if isinstance(layer, GMConv2d):
+        for parameter in layer.mask_parameters():
+            parameter.requires_grad_(learns)
+    return layer.train(conv.training)
 
 
-def swap(module: nn.Module, names: list[str], dynamic: bool, **gm_cfg) -> None:
-    """Replace the named convolutions of ``module`` by GMConv, in place.
+def swap(module: nn.Module, names: list[str], kind: str = 'GMConv', **options) -> None:
+    """Replace the named convolutions of ``module`` by layers of ours, in place.
 
     Args:
         module (nn.Module): the network, or a part of it.
         names (list[str]): dotted names below ``module``, as from :func:`spatial_convs`.
-        dynamic (bool): dynamic or static masks.
-        **gm_cfg: further arguments of :class:`GMConv2d`.
+        kind ('GMConv' | 'RefConv' | 'GMRefConv'): of layer.
+        **options: as of :func:`converted`: ``dynamic`` and ``init_sigma`` of GMConv, ``init`` of
+            RefConv, ``trained`` ...
+
+    Raises:
+        ValueError: as of :func:`converted`, with the layer's name; nothing is replaced then.
     """
+    layers = {}
     for name in names:
-        parent = module.get_submodule(name.rpartition('.')[0])
-        setattr(parent, name.rpartition('.')[2],
-                gmconv_from(module.get_submodule(name), dynamic, **gm_cfg))
+        try:
+            layers[name] = converted(module.get_submodule(name), kind, **options)
+        except ValueError as error:
+            raise ValueError(f'{name}: {error}') from error
+    for name, layer in layers.items():
+        parent, _, child = name.rpartition('.')
+        setattr(module.get_submodule(parent), child, layer)

@@ -1,4 +1,4 @@
-"""Folding: masks multiplied into weights, so that plain convolutions are left."""
+"""Folding: masks and refocusing maps multiplied into weights, so that plain convolutions are left."""
 from __future__ import annotations
 
 import copy
@@ -12,10 +12,16 @@ def is_foldable(module: nn.Module) -> bool:
     """Whether ``module`` is a convolution of ours that equals a plain one as it stands.
 
     Ours are the subclasses of ``nn.Conv2d`` with a method ``plain_weight()``, which returns the
-    weight of the equal ``nn.Conv2d``, or None where there is no such weight (a dynamic GMConv).
+    weight of the equal ``nn.Conv2d``, or None where there is no such weight (a dynamic GMConv), and
+    a property ``kernel_is_frozen``.
     """
     return (isinstance(module, nn.Conv2d) and hasattr(module, 'plain_weight')
             and module.plain_weight() is not None)
+
+
+def folding_changes(module: nn.Module) -> bool:
+    """Whether ``module`` is foldable and more than a plain convolution: has a mask or a map."""
+    return is_foldable(module) and module.plain_weight() is not module.weight
 
 
 def plain_conv(layer: nn.Conv2d, weight: torch.Tensor) -> nn.Conv2d:
@@ -32,7 +38,7 @@ def plain_conv(layer: nn.Conv2d, weight: torch.Tensor) -> nn.Conv2d:
         bias=layer.bias is not None,
         padding_mode=layer.padding_mode,
         device='meta')  # no initialisation: neither time nor random numbers
-    conv.weight = nn.Parameter(weight.detach(), layer.weight.requires_grad)
+    conv.weight = nn.Parameter(weight.detach(), not layer.kernel_is_frozen)
     conv.bias = layer.bias
     return conv.train(layer.training)
 
@@ -48,11 +54,11 @@ def exchange(model: nn.Module, successors: Mapping[nn.Module, nn.Module]) -> nn.
 
 @torch.no_grad()
 def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = ()) -> nn.Module:
-    """Replace every static GMConv by the ``nn.Conv2d`` that computes the same.
+    """Replace every static GMConv and every RefConv by the ``nn.Conv2d`` that computes the same.
 
     Exact: the plain convolution's weight is the very product that the layer computes in each
-    forward pass. Bias, padding mode, dtype, device, memory format, ``requires_grad`` and train/eval
-    mode stay as they are. A dynamic GMConv is left alone, because its mask depends on the input; so
+    forward pass. Bias, padding mode, dtype, device, memory format, ``requires_grad`` (of a RefConv:
+    its map's) and train/eval mode stay as they are. A dynamic GMConv is left alone, because its mask depends on the input; so
     are all convolutions that are not ours (deformable ones, say). Safe to repeat, and right before
     as well as after mmcv's ``fuse_conv_bn``. Hooks registered on a replaced layer don't move to its
     successor.
@@ -65,8 +71,8 @@ def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = 
             they are.
 
     Returns:
-        nn.Module: the copy, or ``model`` if in place; where ``model`` is itself a static GMConv,
-        its successor.
+        nn.Module: the copy, or ``model`` if in place; where ``model`` is itself such a layer, its
+        successor.
     """
     if not inplace:
         model = copy.deepcopy(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from mmengine.config import Config
 from torch import Tensor
 
 from ..backbones import GMResNet
-from ..layers import GMConv2d
+from ..layers import GMConv2d, RefConv2d, RefocusedKernel
 from .annotated_images import AnnotatedImages
 from .average_stem import average_masks, dynamic_layers, watch_sigmas
 from .detector import build_detector, load_detector
-from .fold import fold_gmconv
+from .fold import fold_gmconv, folding_changes
 from .plain_config import PACKAGE, folded_config, names_in, our_names
 
 STEMS = ('keep', 'average')
@@ -36,7 +37,7 @@ class FuseReport:
     """What :func:`fuse` did.
 
     Attributes:
-        folded: layers that became plain convolutions.
+        folded: layers that became plain convolutions: name -> kind.
         averaged: dynamic layers that became plain ones with an average mask: name -> sigmas
             ``(images, 1 or 2)``.
         left: name -> kind of the convolutions with a mask, or of another kind, that stay as
@@ -48,7 +49,7 @@ class FuseReport:
         before, after: COCO metrics on the calibration images.
         checkpoint, config: the files written.
     """
-    folded: list[str]
+    folded: dict[str, str]
     averaged: dict[str, Tensor]
     left: dict[str, str]
     needs_package: list[str]
@@ -60,7 +61,8 @@ class FuseReport:
     after: dict[str, float] = field(default_factory=dict)
 
     def text(self) -> str:
-        lines = [f'folded exactly: {len(self.folded)} static GMConv']
+        counts = Counter(self.folded.values()) or {'static GMConv': 0}
+        lines = ['folded exactly: ' + ', '.join(f'{n} {kind}' for kind, n in counts.items())]
         for name, sigmas in self.averaged.items():
             lines.append(f'APPROXIMATED {name}: one mask for all images, of the average over '
                          f'{len(sigmas)}')
@@ -128,10 +130,10 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
         averaged = {name: torch.cat(sigmas) for name, sigmas in seen.items()}
         reference = average_masks(model, {name: s.mean(0) for name, s in averaged.items()})
     keep = _inexpressible(reference)
-    folded = [name for name, module in model.named_modules()
-              if isinstance(module, GMConv2d) and module.sigma is not None and name not in keep]
+    folded = {name: _kind(module) for name, module in model.named_modules()
+              if folding_changes(module) and name not in keep}
     if not folded and not averaged:
-        raise FuseError(f'{checkpoint} has no static GMConv to fold' + (
+        raise FuseError(f'{checkpoint} has no static GMConv or RefConv to fold' + (
             ': only dynamic ones, which --stem average approximates'
             if dynamic_layers(model) else ''))
     state = fold_gmconv(reference, keep=keep).state_dict()
@@ -161,7 +163,7 @@ def _inexpressible(model: nn.Module) -> set[str]:
     return {f'{name}.{conv}' for name, module in model.named_modules()
             if isinstance(module, GMResNet) and dynamic_layers(module)
             for conv, kind in module.placement().items()
-            if kind == 'static' and not conv.startswith('layer')}
+            if kind.startswith('static') and not conv.startswith('layer')}
 
 
 def _left(model: nn.Module) -> dict[str, str]:
@@ -169,10 +171,17 @@ def _left(model: nn.Module) -> dict[str, str]:
     left: dict[str, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, GMConv2d) and (module.dynamic or module.sigma is not None):
-            left[name] = 'dynamic GMConv' if module.dynamic else 'static GMConv'
+            left[name] = _kind(module)
         elif 'Deform' in type(module).__name__ and hasattr(module, 'kernel_size'):
             left[name] = type(module).__name__
     return left
+
+
+def _kind(layer: nn.Conv2d) -> str:
+    if isinstance(layer, RefConv2d):
+        return 'RefConv'
+    return (f'{"dynamic" if layer.dynamic else "static"} '
+            f'{"GMRefConv" if isinstance(layer, RefocusedKernel) else "GMConv"}')
 
 
 @torch.no_grad()
@@ -194,7 +203,7 @@ def _write(cfg: Config, state: dict, meta: dict, report: FuseReport) -> None:
     content = dict(
         meta={**{key: meta[key] for key in ('dataset_meta', 'epoch', 'iter') if key in meta},
               'cfg': cfg.pretty_text,
-              PACKAGE: dict(folded=report.folded, averaged={
+              PACKAGE: dict(folded=list(report.folded), averaged={
                   name: sigmas.mean(0).tolist() for name, sigmas in report.averaged.items()})},
         state_dict=state)
     report.checkpoint.parent.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,10 @@ import mmdet.registry
 import mmengine.registry
 from mmengine.config import Config
 
+from ..backbones.swap import KINDS
+
 PACKAGE = __name__.partition('.')[0]
-_GM_ARGUMENTS = ('gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
+_GM_ARGUMENTS = ('kind', 'gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
 
 
 def type_name(node: Any) -> str:
@@ -45,7 +47,8 @@ def folded_config(cfg: Config, keep_dynamic: bool) -> Config:
     * ``GMResNet`` becomes ``ResNet``; with a dynamic stem it stays, without GMConv in its stages.
     * ``GMBackbone`` becomes the backbone within; with a dynamic stem it stays, without masks in the
       body.
-    * ``conv_cfg=dict(type='GMConv', ...)`` becomes ``Conv2d`` unless it is dynamic.
+    * ``conv_cfg=dict(type='GMConv', ...)`` becomes ``Conv2d`` unless it is dynamic; so do RefConv and
+      GMRefConv.
     * ``GMPretrained`` goes: the weights are in the checkpoint. ``FasterCocoMetric`` becomes
       ``CocoMetric``, which prints the same numbers. Hooks of ours go: there is nothing to fold or
       log.
@@ -80,7 +83,7 @@ def _folded(node: Any, keep_dynamic: bool) -> Any:
     node = {key: None if type_name(value) == 'GMPretrained' else _folded(value, keep_dynamic)
             for key, value in node.items()}
     kind = type_name(node)
-    if kind == 'GMConv' and not (keep_dynamic and node.get('dynamic')):
+    if kind in KINDS and not (keep_dynamic and node.get('dynamic')):
         return dict(type='Conv2d')
     if kind == 'FasterCocoMetric':
         return dict(node, type='mmdet.CocoMetric')

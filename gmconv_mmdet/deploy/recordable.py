@@ -49,7 +49,7 @@ class ColumnConv(nn.Module):
         self.combine = nn.Conv2d(channels * cells, layer.out_channels, 1, groups=layer.groups,
                                  bias=layer.bias is not None, **options)
         self.combine.weight = nn.Parameter(
-            layer.weight.detach().reshape(layer.out_channels, -1, 1, 1))
+            layer.unmasked_weight().detach().reshape(layer.out_channels, -1, 1, 1))
         self.combine.bias = layer.bias
 
     def forward(self, x: Tensor) -> Tensor:

@@ -68,6 +68,11 @@ class GMConv2d(nn.Conv2d):
         """Whether each sample gets a mask of its own."""
         return self.sigma_predictor is not None
 
+    @property
+    def kernel_is_frozen(self) -> bool:
+        """Whether the weight is frozen. The mask may learn nevertheless."""
+        return not self.weight.requires_grad
+
     def mask_parameters(self) -> list[nn.Parameter]:
         """What the mask learns: sigma, or the predictor's parameters, or nothing."""
         return [self.sigma] if self.sigma is not None else (
@@ -102,12 +107,17 @@ class GMConv2d(nn.Conv2d):
             return self.weight.new_ones(self.kernel_size)
         return gaussian_mask(self.kernel_size, self.sigma)
 
+    def unmasked_weight(self) -> Tensor:
+        """What the mask is multiplied onto, ``(C_out, C_in / groups, K_h, K_w)``."""
+        return self.weight
+
     def plain_weight(self) -> Tensor | None:
         """Weight of the ``nn.Conv2d`` that this layer equals, ``(C_out, C_in / groups, K_h, K_w)``;
         None where there is none, because the mask depends on the input."""
         if self.dynamic:
             return None
-        return self.weight if self.sigma is None else self.weight * self.mask()
+        weight = self.unmasked_weight()
+        return weight if self.sigma is None else weight * self.mask()
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Here rather than in forward(), because mmcv's efficient_conv_bn_eval calls this method

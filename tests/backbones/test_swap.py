@@ -7,7 +7,7 @@ from mmcv.cnn.bricks.wrappers import Conv2d as MmcvConv2d
 from mmcv.ops import DeformConv2dPack
 
 from gmconv_mmdet import GMConv2d
-from gmconv_mmdet.backbones.swap import gmconv_from, spatial_convs, swap
+from gmconv_mmdet.backbones.swap import converted, spatial_convs, swap
 
 
 class OtherConv(nn.Conv2d):
@@ -41,11 +41,11 @@ def test_swap_keeps_parameters_names_and_order():
     assert net[0].sigma.item() == 3 and not net[0].training and net[3][1].bias is None
 
 
-def test_gmconv_from_copies_every_argument():
+def test_converted_copies_every_argument():
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2,
                      padding_mode='circular', dtype=torch.float64)
-    gmconv = gmconv_from(conv, dynamic=False, init_sigma=1e10)
+    gmconv = converted(conv, dynamic=False, init_sigma=1e10)
     x = torch.randn(2, 4, 9, 12, dtype=torch.float64)
     assert type(gmconv) is GMConv2d and torch.equal(gmconv(x), conv(x))
     assert torch.equal(copy.deepcopy(gmconv)(x), conv(x))

@@ -1,0 +1,375 @@
+"""RefConv2d against a naive float64 loop over kernel and image, and the rules about its basis."""
+import copy
+import itertools
+import pickle
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmcv.cnn import ConvModule, build_conv_layer, fuse_conv_bn
+from mmengine.model import ExponentialMovingAverage, initialize
+from mmengine.runner import load_checkpoint
+
+from gmconv_mmdet import GMConv2d, GMRefConv2d, RefConv2d, fold_gmconv
+from gmconv_mmdet.layers import redrawing, refocus
+
+from .test_gaussian_mask import loop_mask
+
+
+def loop_refocus(basis, map_weight):
+    """Eq. of arXiv 2310.10563 by loops: every cell of every slice, from all slices of its group."""
+    out_channels, group_in, height, width = basis.shape
+    slices = [(o, i) for o in range(out_channels) for i in range(group_in)]
+    count, groups, map_h, map_w = map_weight.shape
+    assert count == len(slices)
+    result = basis.clone()
+    for s, (o, i) in enumerate(slices):
+        first = s // groups * groups
+        for y, x, member, dy, dx in itertools.product(range(height), range(width), range(groups),
+                                                      range(map_h), range(map_w)):
+            from_y, from_x = y + dy - map_h // 2, x + dx - map_w // 2
+            if 0 <= from_y < height and 0 <= from_x < width:
+                source = slices[first + member]
+                result[o, i, y, x] += map_weight[s, member, dy, dx] * basis[(*source, from_y, from_x)]
+    return result
+
+
+def loop_conv(x, kernel, bias, stride, padding, dilation, groups):
+    """A convolution by loops over every output cell, zeros around."""
+    batch, _, height, width = x.shape
+    out_channels, group_in, kernel_h, kernel_w = kernel.shape
+    sizes = [(side + 2 * p - d * (k - 1) - 1) // s + 1 for side, p, d, k, s in zip(
+        (height, width), padding, dilation, (kernel_h, kernel_w), stride)]
+    out = x.new_zeros(batch, out_channels, *sizes)
+    for n, o, oy, ox in itertools.product(range(batch), range(out_channels), *map(range, sizes)):
+        first = o // (out_channels // groups) * group_in
+        total = 0.0 if bias is None else bias[o].item()
+        for ky, kx in itertools.product(range(kernel_h), range(kernel_w)):
+            iy = oy * stride[0] + ky * dilation[0] - padding[0]
+            ix = ox * stride[1] + kx * dilation[1] - padding[1]
+            if 0 <= iy < height and 0 <= ix < width:
+                total += float(kernel[o, :, ky, kx] @ x[n, first:first + group_in, iy, ix])
+        out[n, o, oy, ox] = total
+    return out
+
+
+def loaded(layer):
+    layer.load_basis(torch.randn_like(layer.weight))
+    return layer
+
+
+def double(*args, cls=RefConv2d, **kwargs):
+    return loaded(cls(*args, dtype=torch.float64, **kwargs))
+
+
+SHAPES = {
+    'dense': ((3, 4, 3), dict(padding=1), 3),
+    'dense, no bias, 5x5 map': ((2, 3, 5), dict(bias=False, padding=2), 5),
+    'dense, wide kernel, stride': ((2, 3, (3, 5)), dict(stride=(2, 1), padding=(1, 2)), 3),
+    'dense, even kernel, dilation': ((2, 3, 4), dict(dilation=2, padding=3), 3),
+    'dense, 1x5 kernel, 1x3 map': ((3, 2, (1, 5)), dict(padding=(0, 2)), (1, 3)),
+    'grouped': ((4, 6, 3), dict(groups=2, padding=1), 3),
+    'grouped, dilation, 5x3 map': ((6, 3, (5, 4)), dict(groups=3, dilation=(1, 2), padding=2,
+                                                        bias=False), (5, 3)),
+    'depthwise': ((4, 4, 3), dict(groups=4, padding=1), 3),
+    'depthwise, multiplier, stride, dilation': ((3, 6, (4, 3)), dict(groups=3, dilation=(1, 2),
+                                                                     stride=2, padding=2), 3),
+    '1x1 map': ((3, 4, 2), dict(padding=1), 1),
+}
+
+
+@pytest.mark.parametrize('name', SHAPES)
+def test_equals_oracle(name):
+    args, kwargs, size = SHAPES[name]
+    torch.manual_seed(0)
+    conv = double(*args, map_kernel_size=size, **kwargs)
+    x = torch.randn(2, args[0], 7, 8, dtype=torch.float64)
+    kernel = loop_refocus(conv.weight, conv.convmap.weight.detach())
+    assert (conv.plain_weight() - kernel).abs().max() < 1e-12
+    assert (kernel - conv.weight).abs().max() > 0.1
+    expected = loop_conv(x, kernel, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    assert (conv(x) - expected).abs().max() < 1e-9
+    assert torch.equal(conv(x[0]), conv(x[:1])[0])
+
+
+@pytest.mark.parametrize('dynamic', [False, True])
+@pytest.mark.parametrize('groups', [1, 2, 4])
+def test_mask_on_the_refocused_kernel_equals_oracle(groups, dynamic):
+    torch.manual_seed(0)
+    conv = double(4, 4, (3, 4), groups=groups, padding=1, dilation=(1, 2), cls=GMRefConv2d,
+                  init_sigma=1.3, dynamic=dynamic)
+    x = torch.randn(2, 4, 6, 8, dtype=torch.float64)
+    kernel = loop_refocus(conv.weight, conv.convmap.weight.detach())
+    kernel = kernel * loop_mask(3, 4, 1.3, 1.3)  # an untrained predictor gives init_sigma
+    expected = loop_conv(x, kernel, conv.bias, (1, 1), (1, 1), (1, 2), groups)
+    assert (conv(x) - expected).abs().max() < 1e-9
+    assert isinstance(conv, GMConv2d)
+    assert (conv.plain_weight() is None) == dynamic
+    folded = fold_gmconv(conv)
+    assert (type(folded) is nn.Conv2d) == (not dynamic) and torch.equal(folded(x), conv(x))
+
+
+@st.composite
+def convolutions(draw):
+    groups = draw(st.integers(1, 3))
+    size = draw(st.tuples(*[st.sampled_from([1, 3, 5])] * 2))
+    kernel = tuple(draw(st.integers(side, 6)) for side in size)
+    return dict(in_channels=groups * draw(st.integers(1, 3)),
+                out_channels=groups * draw(st.integers(1, 3)), kernel_size=kernel, groups=groups,
+                map_kernel_size=size, bias=draw(st.booleans()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(convolutions())
+def test_parameters_kernel_and_fold_of_any_layer(kwargs):
+    conv = double(**kwargs)
+    plain_kwargs = {key: value for key, value in kwargs.items() if key != 'map_kernel_size'}
+    plain = nn.Conv2d(**plain_kwargs, dtype=torch.float64)
+    x = torch.randn(1, conv.in_channels, 7, 7, dtype=torch.float64)
+    if conv.kernel_size == (1, 1):
+        assert conv.convmap is None and isinstance(conv.weight, nn.Parameter)
+    else:
+        assert conv.convmap.weight.numel() == (
+            conv.in_channels * conv.out_channels * kwargs['map_kernel_size'][0]
+            * kwargs['map_kernel_size'][1])
+        assert {name for name, _ in conv.named_parameters()} == (
+            {'convmap.weight'} | ({'bias'} if kwargs['bias'] else set()))
+        assert set(conv.state_dict()) == set(plain.state_dict()) | {'convmap.weight'}
+        assert torch.allclose(conv.plain_weight(), loop_refocus(
+            conv.weight, conv.convmap.weight.detach()), rtol=1e-11, atol=1e-12)
+    folded = fold_gmconv(conv)
+    assert type(folded) is nn.Conv2d and torch.equal(folded(x), conv(x))
+    assert all(p.requires_grad for p in folded.parameters())
+    plain.load_state_dict(folded.state_dict())
+    assert torch.equal(plain(x), conv(x))
+    deployed = copy.deepcopy(conv)
+    for _ in range(2):  # safe to repeat
+        deployed.switch_to_deploy()
+        assert torch.equal(deployed(x), conv(x))
+    assert set(deployed.state_dict()) == set(plain.state_dict())
+
+
+@pytest.mark.parametrize('groups', [1, 2, 4])
+@pytest.mark.parametrize('cls', [RefConv2d, GMRefConv2d])
+def test_gradcheck(cls, groups):
+    torch.manual_seed(1)
+    conv = double(4, 4, (3, 4), cls=cls, groups=groups, stride=2, padding=1)
+    assert not conv.weight.requires_grad
+    x = torch.randn(2, 4, 4, 5, dtype=torch.float64, requires_grad=True)
+    parameters = tuple(conv.parameters())
+    assert len(parameters) == (2 if cls is RefConv2d else 3)
+    assert torch.autograd.gradcheck(lambda x, *_: conv(x), (x, *parameters))
+
+
+def test_inits():
+    torch.manual_seed(0)
+    paper = RefConv2d(3, 4, 3)
+    torch.manual_seed(0)
+    basis = nn.Conv2d(3, 4, 3)
+    drawn = nn.Conv2d(12, 12, 3, groups=12, bias=False)
+    assert torch.equal(paper.convmap.weight, drawn.weight)  # as nn.Conv2d draws it
+    assert torch.equal(paper.weight, basis.weight)
+    identity = RefConv2d(3, 4, 3, init='identity')
+    assert torch.equal(identity.plain_weight(), identity.weight)
+    assert not torch.equal(paper.plain_weight(), paper.weight)
+    loaded(identity)(torch.randn(1, 3, 5, 5)).square().sum().backward()
+    assert identity.convmap.weight.grad.any()  # zeros are a start, not a trap
+
+
+def test_basis_stays_and_map_learns():
+    torch.manual_seed(0)
+    conv = loaded(RefConv2d(3, 4, 3))
+    basis, map_weight = conv.weight.clone(), conv.convmap.weight.detach().clone()
+    optimizer = torch.optim.SGD(conv.parameters(), lr=0.1, weight_decay=0.1)
+    conv(torch.randn(2, 3, 6, 6)).square().mean().backward()
+    optimizer.step()
+    assert torch.equal(conv.weight, basis) and not torch.equal(conv.convmap.weight, map_weight)
+
+
+def step(layer):
+    layer.train()(torch.randn(1, layer.in_channels, 6, 6)).sum().backward()
+
+
+@pytest.mark.parametrize('cls', [RefConv2d, GMRefConv2d])
+def test_unloaded_basis_is_an_error_at_the_first_training_step(cls):
+    conv = cls(3, 4, 3)
+    with pytest.raises(RuntimeError, match='3 -> 4 channels, kernel 3x3.* never loaded: random'):
+        step(conv)
+    nn.init.zeros_(conv.weight)
+    with pytest.raises(RuntimeError, match='is all zeros.*load its checkpoint first'):
+        step(conv)
+    conv.load_state_dict(dict(conv.state_dict()))  # zeros are no basis wherever they come from
+    with pytest.raises(RuntimeError, match='all zeros'):
+        step(conv)
+    x = torch.randn(1, 3, 6, 6)
+    conv.eval()(x)  # inference of an untrained network goes on, with and without gradients
+    with torch.no_grad():
+        conv.train()(x)
+    initialize(conv, dict(type='Kaiming', layer=cls.__bases__[-1].__name__))  # drawn, not loaded
+    with pytest.raises(RuntimeError, match='never loaded'):
+        step(nn.Sequential(conv)[0])
+    step(loaded(conv))
+
+
+WAYS = {
+    'load_state_dict': lambda conv, state: conv.load_state_dict(state, strict=False),
+    'assigned': lambda conv, state: conv.load_state_dict(state, strict=False, assign=True),
+    'load_basis': lambda conv, state: conv.load_basis(state['weight']),
+}
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_ways_to_load_a_basis(way):
+    plain = nn.Conv2d(3, 4, 3)
+    conv = RefConv2d(3, 4, 3)
+    WAYS[way](conv, plain.state_dict())
+    assert torch.equal(conv.weight, plain.weight) and not isinstance(conv.weight, nn.Parameter)
+    step(conv)
+    assert ExponentialMovingAverage(conv).module.basis_loaded
+    for other in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv)), conv.double().float()):
+        assert other.basis_loaded
+        step(other)
+
+
+def test_a_checkpoint_file_through_mmengine(tmp_path):
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1))
+    torch.save(dict(state_dict=plain.state_dict()), tmp_path / 'plain.pth')
+    model = nn.Sequential(RefConv2d(3, 4, 3), RefConv2d(4, 4, 1))
+    load_checkpoint(model, str(tmp_path / 'plain.pth'))
+    model.train()(torch.randn(1, 3, 6, 6)).sum().backward()
+    assert torch.equal(model[0].weight, plain[0].weight)
+    assert torch.equal(model[1].weight, plain[1].weight) and model[1].weight.grad is not None
+
+
+def test_of_another_shape_is_not_loaded():
+    conv = RefConv2d(3, 4, 3)
+    with pytest.raises(RuntimeError, match='size mismatch'):
+        conv.load_state_dict(nn.Conv2d(3, 5, 3).state_dict(), strict=False)
+    with pytest.raises(ValueError, match=r'must be \(4, 3, 3, 3\), got \(4, 3, 5, 5\)'):
+        conv.load_basis(torch.ones(4, 3, 5, 5))
+    assert not conv.basis_loaded
+
+
+def test_redrawn_after_loading_is_not_loaded():
+    model = nn.Sequential(loaded(RefConv2d(3, 4, 3)), loaded(RefConv2d(4, 4, 3)), RefConv2d(4, 4, 3))
+    with redrawing(model):
+        nn.init.normal_(model[0].weight)
+    assert [layer.basis_loaded for layer in model] == [False, True, False]
+    with redrawing(model):
+        nn.init.normal_(model[1].weight)
+        loaded(model[1])
+    assert model[1].basis_loaded
+
+
+def test_mmengine_initialises_neither_map_nor_mask():
+    block = nn.Sequential(*(ConvModule(4, 4, 3, conv_cfg=dict(type=kind, init='identity'))
+                            for kind in ('RefConv', 'GMRefConv')))
+    initialize(block, dict(type='Constant', val=7, bias=7, layer='Conv2d'))
+    assert (block[0].conv.weight == 7).all()
+    assert not any(module.conv.convmap.weight.any() for module in block)
+    assert block[1].conv.sigma.item() == 5
+
+
+def test_1x1_is_a_plain_convolution():
+    for kind in ('RefConv', 'GMRefConv'):
+        conv = build_conv_layer(dict(type=kind), 3, 4, 1)
+        assert conv.convmap is None and set(conv.state_dict()) == {'weight', 'bias'}
+        step(conv)  # nothing has to be loaded
+        assert conv.weight.grad is not None and type(fold_gmconv(conv)) is nn.Conv2d
+
+
+@pytest.mark.parametrize('kernel, options, message', [
+    (3, dict(map_kernel_size=2), 'map_kernel_size must be an odd number.*got 2'),
+    (3, dict(map_kernel_size=0), 'map_kernel_size must be an odd number.*got 0'),
+    (3, dict(map_kernel_size=(3, 3, 3)), 'or two for height and width'),
+    (3, dict(map_kernel_size=5), r'larger than the kernel, got 5x5 for a kernel of 3x3.*\(3, 3\)'),
+    ((1, 3), {}, r'got 3x3 for a kernel of 1x3: give two odd numbers, \(1, 3\) at most'),
+    (2, {}, r'got 3x3 for a kernel of 2x2: give two odd numbers, \(1, 1\) at most'),
+    (3, dict(init='zeros'), r"init must be one of \('paper', 'identity'\), got 'zeros'"),
+    (3, dict(groups=2), 'in_channels must be divisible by groups'),
+])
+def test_refusals(kernel, options, message):
+    with pytest.raises(ValueError, match=message):
+        RefConv2d(3, 4, kernel, **options)
+
+
+@pytest.mark.parametrize('shape', [(11, 1, 3, 3), (12, 5, 3, 3), (12, 1, 2, 3)])
+def test_refocus_refuses_maps_of_another_kernel(shape):
+    with pytest.raises(ValueError, match=r'basis \(4, 3, 3, 3\) needs a map .*\(12, groups, odd, od'):
+        refocus(torch.ones(4, 3, 3, 3), torch.ones(shape))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('groups', [1, 4])
+def test_autocast_and_half(dtype, groups):
+    torch.manual_seed(0)
+    conv = loaded(RefConv2d(4, 8, 3, groups=groups, padding=1))
+    x = torch.randn(2, 4, 8, 8)
+    expected = conv(x)
+    with torch.autocast('cpu', dtype=dtype):
+        out = conv(x)
+        assert conv.plain_weight().dtype == torch.float32  # the sum itself is not rounded
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), expected, rtol=0.05, atol=0.1)
+    out.float().sum().backward()
+    assert conv.convmap.weight.grad.dtype == torch.float32
+    low = copy.deepcopy(conv).to(dtype)
+    torch.testing.assert_close(low(x.to(dtype)).float(), expected, rtol=0.1, atol=0.2)
+
+
+def test_empty_batch_memory_format_and_meta():
+    conv = loaded(RefConv2d(4, 4, 3, groups=2)).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 4, 6, 6)
+    out = conv(x[:0])
+    out.sum().backward()
+    assert out.shape == (0, 4, 4, 4) and conv.convmap.weight.grad is not None
+    torch.testing.assert_close(conv(x), F.conv2d(x, conv.plain_weight(), conv.bias, groups=2))
+    meta = RefConv2d(3, 4, 3, device='meta').eval()
+    assert meta(torch.empty(1, 3, 5, 5, device='meta')).shape == (1, 4, 3, 3)
+    assert 'init=' in repr(meta)
+
+
+@pytest.mark.parametrize('groups', [1, 4])
+def test_beside_a_batch_norm(groups):
+    """mmcv multiplies the norm's scale into `weight`, the basis: right where slices don't mix, an
+    error where they do. Folded first, always right."""
+    torch.manual_seed(0)
+    block = nn.Sequential(loaded(RefConv2d(4, 4, 3, groups=groups)), nn.BatchNorm2d(4)).eval()
+    nn.init.uniform_(block[1].weight, 0.5, 2)
+    nn.init.uniform_(block[1].running_mean, -1, 1)
+    x = torch.randn(2, 4, 6, 6)
+    expected = block(x)
+    fused = fuse_conv_bn(fold_gmconv(block))
+    torch.testing.assert_close(fused(x), expected, rtol=1e-4, atol=1e-5)
+    if groups > 1:
+        with pytest.raises(RuntimeError, match='Fold the model before its batch norms are fused'):
+            fuse_conv_bn(copy.deepcopy(block))
+    else:
+        fused = fuse_conv_bn(copy.deepcopy(block))
+        torch.testing.assert_close(fused(x), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fold_gmconv(fused)(x), expected, rtol=1e-4, atol=1e-5)
+    module = ConvModule(4, 4, 3, conv_cfg=dict(type='RefConv'), groups=groups,
+                        norm_cfg=dict(type='BN'), act_cfg=None, efficient_conv_bn_eval=True)
+    loaded(module.conv)
+    module.eval()
+    if groups > 1:
+        with pytest.raises(RuntimeError, match='efficient_conv_bn_eval'):
+            module(x)
+    else:
+        torch.testing.assert_close(module(x), module.norm(module.conv(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_training_step():
+    torch.manual_seed(0)
+    conv = loaded(RefConv2d(3, 4, 3))
+    x = torch.randn(2, 3, 6, 6)
+    compiled = torch.compile(conv, backend='aot_eager', fullgraph=True)
+    torch.testing.assert_close(compiled(x), conv(x))
+    compiled(x).sum().backward()
+    grad = conv.convmap.weight.grad.clone()
+    conv.zero_grad()
+    conv(x).sum().backward()
+    torch.testing.assert_close(conv.convmap.weight.grad, grad)
