@@ -22,6 +22,10 @@ class FrozenProduct:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
         self._weight: Tensor | None = None  # what the product was computed from
         self._sigma: Tensor | None = None
         self._product: Tensor | None = None
@@ -40,7 +44,7 @@ class FrozenProduct:
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return weight * mask()
         if not (torch.is_grad_enabled() and _is_frozen(weight) and _is_frozen(sigma)):
-            self._weight = self._sigma = self._product = None
+            self.forget()
             return weight * mask()
         if not (_same(self._sigma, sigma) and _same(self._weight, weight)):
             self._weight, self._sigma = weight.detach().clone(), sigma.detach().clone()

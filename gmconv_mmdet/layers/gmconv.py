@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .frozen_product import FrozenProduct
 from .gaussian_mask import gaussian_mask
+from .masked_conv import can_recompute, masked_conv2d
 from .sigma_predictor import SigmaPredictor, check_sigma_options
 
 
@@ -125,6 +126,11 @@ class GMConv2d(nn.Conv2d):
         if self.dynamic:
             return self._forward_dynamic(x, weight, bias)
         if self.sigma is not None:
+            if (self.padding_mode == 'zeros' and (weight.requires_grad or self.sigma.requires_grad)
+                    and can_recompute(x, weight, self.padding)):
+                self._frozen_product.forget()
+                return masked_conv2d(x, weight, self.mask(), bias, self.stride, self.padding,
+                                     self.dilation, self.groups)
             weight = (self._frozen_product(weight, self.sigma, self.mask)
                       if weight is self.weight else weight * self.mask())
         return super()._conv_forward(x, weight, bias)
