@@ -1,0 +1,125 @@
+"""Comparisons with their settings and results, and the set of them behind ``--quick``."""
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ..reproduce.provenance import code_version, environment
+from .compare import compare
+from .memory import held_bytes, peak_bytes
+from .networks import FOLDED, PLAIN, VARIANTS, build_network, needs_deformable_convolution
+from .work import Worker
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, and under which conditions. See :func:`build_network` and :class:`Worker`."""
+    network: str = 'backbone'
+    work: str = 'step'
+    variants: tuple[str, ...] = (PLAIN, 'S-GM', 'GM')
+    batch: int = 2
+    size: tuple[int, int] = (512, 512)
+    precision: str = 'fp32'
+    channels_last: bool = False
+    compiled: bool = False
+    frozen_stages: int = -1
+
+    def title(self) -> str:
+        """One line for people."""
+        options = [self.precision, *['channels_last'] * self.channels_last,
+                   *['torch.compile'] * self.compiled,
+                   *[f'frozen_stages {self.frozen_stages}'] * (self.frozen_stages >= 0)]
+        return (f'{self.network}, {self.work}, {self.batch} x 3 x {self.size[0]} x {self.size[1]}, '
+                + ', '.join(options))
+
+
+def run(comparison: Comparison, device: torch.device | str = 'cpu', rounds: int = 10,
+        seconds: float | None = None, on_round: Callable[[int], object] = lambda round_: None
+        ) -> dict[str, Any]:
+    """Time one comparison, and for training steps measure peak memory.
+
+    Args:
+        comparison (Comparison): what. Variants that can't do the work (folded ones and training) are
+            left out.
+        device, rounds, seconds, on_round: see :func:`compare`.
+
+    Returns:
+        dict: settings, ``rows`` and for training steps ``peak_bytes`` by variant: what is held
+        between steps and what a step takes on top.
+    """
+    workers = {}
+    for variant in comparison.variants:
+        if variant in FOLDED and comparison.work != 'inference':
+            continue
+        workers[variant] = Worker(
+            build_network(comparison.network, variant, comparison.frozen_stages), comparison.work,
+            comparison.batch, comparison.size, device=device, precision=comparison.precision,
+            channels_last=comparison.channels_last, compiled=comparison.compiled)
+    rows = compare(workers, rounds, seconds=seconds, device=device,
+                   warmup=3 if comparison.compiled else 1, on_round=on_round)
+    result = dict(**asdict(comparison), device=str(device), threads=torch.get_num_threads(),
+                  rows=[row._asdict() for row in rows])
+    if comparison.work == 'step':
+        # Not during the warm-up: an optimizer's first step makes its state.
+        result['peak_bytes'] = {name: peak_of(worker) for name, worker in workers.items()}
+    return result
+
+
+def peak_of(worker: Worker) -> int:
+    """Bytes of a network, its optimizer's state and all that a training step makes, at the peak."""
+    worker.optimizer.zero_grad()
+    return held_bytes(worker.model, worker.optimizer) + peak_bytes(worker, worker.device)
+
+
+def available_variants(device: torch.device | str) -> tuple[str, ...]:
+    """All variants, without the deformable ones where mmcv has no ops for the device."""
+    if torch.device(device).type == 'cpu':
+        return VARIANTS
+    from mmcv.ops import deform_conv2d
+    one = torch.ones(1, 1, 3, 3, device=device)
+    try:
+        deform_conv2d(one, one.new_zeros(1, 18, 1, 1), one)
+    except (RuntimeError, NotImplementedError):  # compiled without CUDA, or for other GPUs
+        return tuple(v for v in VARIANTS if not needs_deformable_convolution(v))
+    return VARIANTS
+
+
+_IMPORT = """
+import time, warnings
+warnings.simplefilter('ignore')
+from mmdet.utils import register_all_modules
+register_all_modules()
+begun = time.perf_counter()
+import gmconv_mmdet
+print(time.perf_counter() - begun)
+"""
+
+
+def import_seconds(times: int = 2) -> float:
+    """Median time of ``import gmconv_mmdet`` in a process that has all of mmdet imported."""
+    runs = [subprocess.run([sys.executable, '-c', _IMPORT], capture_output=True, text=True,
+                           check=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+            for _ in range(times)]
+    return statistics.median(float(run.stdout.split()[-1]) for run in runs)
+
+
+def quick_comparisons(device: torch.device | str) -> Iterator[tuple[Comparison, float]]:
+    """What ``--quick`` compares, each with its seconds: what has a target."""
+    scale = 1 if torch.device(device).type == 'cpu' else 0.25
+    yield Comparison(), 36 * scale
+    yield Comparison(work='inference', variants=(PLAIN, 'S-GM folded', 'GM', 'GM folded')), 24 * scale
+
+
+def record(command: Sequence[str]) -> dict[str, Any]:
+    """What stands at the head of a file of results."""
+    return dict(schema=SCHEMA, command=' '.join(command), code=code_version(),
+                environment=environment(), load_average=round(os.getloadavg()[0], 2), runs=[])

@@ -1,0 +1,48 @@
+"""Results as Markdown tables."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .suite import Comparison
+
+
+def title(run: dict[str, Any]) -> str:
+    """A comparison's settings on one line."""
+    fields = {name: run[name] for name in Comparison.__dataclass_fields__}
+    where = f'CPU, {run["threads"]} threads' if run['device'] == 'cpu' else 'CUDA'
+    return f'{Comparison(**fields).title()} ({where})'
+
+
+def run_table(run: dict[str, Any]) -> list[str]:
+    """Lines of one comparison's table: times, their ratios to the first variant, peak memory."""
+    peaks = run.get('peak_bytes', {})
+    head = ['network', 'rounds', 'median (ms)', 'quartiles (ms)', 'ratio', 'quartiles']
+    if peaks:
+        head += ['peak memory (MB)', 'ratio']
+    lines = [_line(head), _line(['---'] * len(head))]
+    for row in run['rows']:
+        low, median, high = (row[key] * 1e3 for key in ('seconds_low', 'seconds', 'seconds_high'))
+        cells = [row['name'], str(row['rounds']), f'{median:.1f}', f'{low:.1f} - {high:.1f}',
+                 f'{row["ratio"]:.3f}', f'{row["ratio_low"]:.3f} - {row["ratio_high"]:.3f}']
+        if peaks:
+            peak = peaks[row['name']]
+            cells += [f'{peak / 1e6:.1f}', f'{peak / peaks[run["rows"][0]["name"]]:.4f}']
+        lines.append(_line(cells))
+    return lines
+
+
+def _line(cells: list[str]) -> str:
+    return f'| {" | ".join(cells)} |'
+
+
+def environment_lines(results: dict[str, Any]) -> Iterator[str]:
+    """Where a file of results comes from."""
+    found = results['environment']
+    names = ('GPU 0', 'PyTorch', 'mmcv', 'mmdet', 'numpy', 'Python')
+    versions = ', '.join(f'{name} {found[name].split(" (")[0]}' for name in names if name in found)
+    yield f'`{results["command"]}`'
+    yield ''
+    yield (f'{results.get("processor", "processor unknown")}; {versions}; code '
+           f'{results["code"][:10]}{"+changes" * results["code"].endswith("+changes")}; load '
+           f'average at the start {results["load_average"]}.')
