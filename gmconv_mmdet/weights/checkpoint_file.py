@@ -25,16 +25,19 @@ class CheckpointError(ValueError):
     """A checkpoint that can't be used; the message says why and what to do."""
 
 
-def read_checkpoint(path: str | Path) -> dict:
+def read_checkpoint(path: str | Path, map_location='cpu', mmap: bool = True) -> dict:
     """The content of a checkpoint file.
 
     Args:
         path (str | Path): a local ``.pth`` / ``.pt`` (any other suffix is read as such) or
             ``.safetensors`` file.
+        map_location: as :func:`torch.load` takes it; ``.safetensors`` always go to the CPU.
+        mmap (bool): map tensors from the file where its format allows. Say False where the file
+            may be overwritten while its tensors live.
 
     Returns:
-        dict: as saved, tensors on the CPU (mapped from the file where its format allows). For
-        ``.safetensors``: ``dict(state_dict=..., meta=...)``, ``meta`` the file's text entries.
+        dict: as saved. For ``.safetensors``: ``dict(state_dict=..., meta=...)``, ``meta`` the
+        file's text entries.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -45,9 +48,10 @@ def read_checkpoint(path: str | Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
     _refuse_other_files(path)
+    _refuse_packed(path)
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
-    checkpoint = _read_torch(path)
+    checkpoint = _read_torch(path, map_location, mmap)
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f'{path} holds a {type(checkpoint).__name__}, not a dictionary of '
                               'tensors: save model.state_dict()')
@@ -69,11 +73,32 @@ def _refuse_other_files(path: Path) -> None:
                               'the copy broke off, fetch it again')
 
 
-def _read_torch(path: Path) -> object:
+def _refuse_packed(path: Path) -> None:
+    """torch stores tensors uncompressed: an archive that unpacks to more than it is was made by
+    something else, perhaps to fill the memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f'{path} is damaged or no torch checkpoint '
+                              f'({_first_sentence(error)}): fetch it again') from error
+    if any(entry.filename.endswith('/constants.pkl') for entry in entries):
+        return  # TorchScript, whose code is compressed: torch refuses it by its name
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(f'{path} is a compressed archive ({size:,} bytes that unpack to '
+                              f'{unpacked:,}), which torch never writes: it was packed anew, or is '
+                              'hostile. Unpack it, or fetch the file that torch saved')
+
+
+def _read_torch(path: Path, map_location, mmap: bool) -> object:
     allow_mmengine_checkpoints()
     try:
-        return torch.load(path, map_location='cpu', weights_only=True,
-                          mmap=zipfile.is_zipfile(path))
+        return torch.load(path, map_location=map_location, weights_only=True,
+                          mmap=mmap and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         found = _REFUSED.search(str(error))
         if not found:
@@ -83,9 +108,9 @@ def _read_torch(path: Path) -> object:
             f'{path} was refused: it holds {found[1] or found[0]}, where only tensors and plain '
             'values are allowed since anything else could run code. If you trust its source, let '
             'that source save model.state_dict() alone') from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
-            TypeError) as error:
-        # What torch's readers raise on files that are cut, spoilt, or of another kind.
+    except Exception as error:
+        # On files that are cut, spoilt or hostile torch's readers raise all there is, MemoryError,
+        # RecursionError and AssertionError among them.
         raise CheckpointError(f'{path} is damaged, truncated or no torch checkpoint '
                               f'({_first_sentence(error)}): fetch it again') from error
 
@@ -100,7 +125,8 @@ def _read_safetensors(path: Path) -> dict:
         with safe_open(path, framework='pt') as file:
             return dict(state_dict={name: file.get_tensor(name) for name in file.keys()},
                         meta=file.metadata() or {})
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, OverflowError, MemoryError, RuntimeError,
+            KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f'{path} is damaged, truncated or no safetensors file '
                               f'({_first_sentence(error)}): fetch it again') from error
 

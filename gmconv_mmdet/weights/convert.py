@@ -25,8 +25,10 @@ from .checkpoint_file import CheckpointError, read_checkpoint
 from .fetch import local_file, sha256
 from .layouts import bare_backbone
 from .load_report import LoadReport
+from .map_moves import MAP
 from .mask_moves import DYNAMIC, STATIC, masks_in
 from .pretrained import load_pretrained, sigma_pattern_of
+from .usable_tensors import refuse_unusable
 
 TARGETS = ('gm', 'plain')
 _STAGE = re.compile(r'layer(\d)\.')
@@ -106,12 +108,13 @@ def _placement(tensors: Mapping[str, Tensor], masks: Mapping, to: str | None,
 def _skeleton(tensors: Mapping[str, Tensor], placement: Mapping[str, str],
               options: dict) -> nn.Module:
     """A network of the right names and shapes, which can be loaded and saved but not run: strides,
-    groups and wiring are not known from a state dict."""
+    groups and wiring are not known from a state dict. Names that no module can have are PyTorch's
+    ``KeyError``."""
     root = nn.Module()
 
     def module_at(path: str) -> nn.Module:
         parent = root
-        for part in filter(None, path.split('.')):
+        for part in path.split('.') if path else ():
             if part not in parent._modules:
                 parent.add_module(part, nn.Module())
             parent = parent._modules[part]
@@ -140,8 +143,9 @@ def convert_backbone(source: str | Path,
                      prefix: str | None = None) -> Published:
     """Write the backbone in ``source`` as a published backbone.
 
-    Masks move as in :func:`load_pretrained`, without changing what the network computes. Any
-    network will do, not only a ResNet, except for ``row``.
+    Masks move as in :func:`load_pretrained`, without changing what the network computes; with ``to``
+    or ``row`` RefConv's maps are multiplied out. Any network will do, not only a ResNet, except for
+    ``row``.
 
     Args:
         source (str | Path): any checkpoint that :func:`load_pretrained` takes.
@@ -171,6 +175,7 @@ def convert_backbone(source: str | Path,
     checkpoint = read_checkpoint(file)
     try:
         found = bare_backbone(checkpoint, prefix)
+        refuse_unusable(found.tensors)
         pattern = sigma_pattern_of(checkpoint)
         masks = masks_in(found.tensors, pattern)
     except CheckpointError as error:
@@ -180,7 +185,14 @@ def convert_backbone(source: str | Path,
     options = _predictor_options(dynamic[0].tensors, pattern) if dynamic else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # new predictors draw their W_0: the same file from the same source
-        network = _skeleton(found.tensors, placement, options)
+        # A place named for the masks is one for plain kernels under them: maps are multiplied out.
+        kept = {name: tensor for name, tensor in found.tensors.items()
+                if to is None and row is None or not name.endswith(f'.{MAP}')}
+        try:
+            network = _skeleton(kept, placement, options)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f'{source}: its tensors have names or shapes that no network has '
+                                  f'({error.args[0] if error.args else error})') from error
     report = load_pretrained(network, {'state_dict': found.tensors, 'meta': checkpoint.get('meta')},
                              prefix='')
     report.source, report.layout = str(source), found.layout

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from .checkpoint_file import CheckpointError
+from .usable_tensors import tensors_by_name
 
 # Where training codes keep weights, the averaged ones first. MMEngine's EMAHook saves the averaged
 # weights as `state_dict` and the raw ones as `ema_state_dict`, hence their order here.
@@ -64,13 +65,6 @@ class FoundBackbone:
     outside: list[str] = field(default_factory=list)  # names that belong to the rest of a model
 
 
-def _tensors(container: object) -> dict[str, Tensor]:
-    if not isinstance(container, dict):
-        return {}
-    return {name: value for name, value in container.items()
-            if isinstance(name, str) and isinstance(value, Tensor)}
-
-
 def _prefixes(names: Collection[str], expected: Collection[str]) -> Counter:
     """Prefix -> how many expected names stand behind it."""
     counts: Counter = Counter()
@@ -97,8 +91,8 @@ def find_backbone(checkpoint: dict, expected: Collection[str],
         CheckpointError: no tensors at all; nothing that fits; or two places that fit equally well.
     """
     wanted, expected = list(expected), set(expected)
-    containers = {name: _tensors(checkpoint.get(name)) for name in _CONTAINERS}
-    containers['the top level'] = _tensors(checkpoint)
+    containers = {name: tensors_by_name(checkpoint.get(name)) for name in _CONTAINERS}
+    containers['the top level'] = tensors_by_name(checkpoint)
     containers = {name: tensors for name, tensors in containers.items() if tensors}
     if not containers:
         raise CheckpointError('the checkpoint holds no tensors: its entries are '
@@ -148,9 +142,9 @@ def bare_backbone(checkpoint: dict, prefix: str | None = None) -> FoundBackbone:
     Raises:
         CheckpointError: no tensors, or none behind ``prefix``.
     """
-    containers = ((name, _tensors(checkpoint.get(name))) for name in _CONTAINERS)
+    containers = ((name, tensors_by_name(checkpoint.get(name))) for name in _CONTAINERS)
     container, tensors = next(((name, own) for name, own in containers if own),
-                              ('the top level', _tensors(checkpoint)))
+                              ('the top level', tensors_by_name(checkpoint)))
     if prefix is None:
         prefix = next((start for start in ('module.backbone.', 'backbone.', 'module.')
                        if any(name.startswith(start) for name in tensors)), '')

@@ -57,19 +57,33 @@ def masks_in(tensors: dict[str, Tensor], pattern: str | None = None) -> dict[str
     """The masks in a state dict: name of the convolution -> its mask.
 
     Raises:
-        CheckpointError: a predictor's tensors are not complete.
+        CheckpointError: a predictor's tensors are not complete, or a mask's have another shape
+            than any mask's.
     """
     masks: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         for own in (*STATIC, *DYNAMIC):
             conv = name[:-len(own) - 1]
-            if name.endswith(f'.{own}') and tensors.get(f'{conv}.weight', tensor).dim() == 4:
+            weight = tensors.get(f'{conv}.weight')
+            if name.endswith(f'.{own}') and weight is not None and weight.dim() == 4:
                 masks.setdefault(conv, {})[own] = tensor
     for conv, mask in masks.items():
         if set(mask) not in (set(STATIC), set(DYNAMIC)):
             raise CheckpointError(f'the mask of {conv} is not complete: only {", ".join(mask)} are '
                                   'there')
+        shapes = {own: tuple(tensor.shape) for own, tensor in mask.items()}
+        if not _shapes_fit(shapes):
+            raise CheckpointError(f'the mask of {conv} has tensors of the wrong shape: '
+                                  f'{", ".join(f"{own} {shape}" for own, shape in shapes.items())}')
     return {conv: SourceMask(mask, pattern) for conv, mask in masks.items()}
+
+
+def _shapes_fit(shapes: dict[str, tuple[int, ...]]) -> bool:
+    if 'sigma' in shapes:
+        return math.prod(shapes['sigma']) == 1
+    w0, w1, b1 = (shapes[own] for own in DYNAMIC)
+    return (len(w0) == len(w1) == 2 and len(b1) == 1 and b1[0] == w1[0]
+            and b1[0] in SIGMA_PATTERNS.values() and 0 < w0[0] == w1[1] and w0[1] > 0)
 
 
 def initial_mask(layer: GMConv2d) -> dict[str, Tensor]:

@@ -20,7 +20,9 @@ from .checkpoint_file import CheckpointError, read_checkpoint
 from .fetch import local_file
 from .layouts import find_backbone, why_superfluous
 from .load_report import LoadReport, shortened
+from .map_moves import MAP, multiply_out_maps, refocused_layers
 from .mask_moves import DYNAMIC, STATIC, Move, SourceMask, masks_in, move_mask
+from .usable_tensors import refuse_unusable
 
 _PATTERN_IN_CONFIG = re.compile(r'sigma_pattern[\'"]?\s*[=:]\s*[\'"](\w+)[\'"]')
 
@@ -67,7 +69,8 @@ def load_pretrained(module: nn.Module,
 
     Finds the backbone in torchvision, timm, mmpretrain, mmdet, DDP and EMA checkpoints and in ours,
     and moves masks to where the network has them without changing what it computes, see
-    :func:`~gmconv_mmdet.weights.mask_moves.move_mask`. Nothing is written unless everything fits.
+    :func:`~gmconv_mmdet.weights.mask_moves.move_mask`. A RefConv takes a plain weight as its basis;
+    a network without it takes the refocused kernel. Nothing is written unless everything fits.
 
     Args:
         module (nn.Module): a bare backbone (of a detector: ``detector.backbone``).
@@ -86,8 +89,9 @@ def load_pretrained(module: nn.Module,
         and the reasons; as ``str`` a table.
 
     Raises:
-        CheckpointError: the checkpoint can't be read or fetched, or does not fit: a shape differs,
-            a tensor is missing or superfluous without an explanation.
+        CheckpointError: the checkpoint can't be read or fetched, holds values that are no numbers,
+            or does not fit: a shape differs, a tensor is missing or superfluous without an
+            explanation.
         FileNotFoundError: there is no such file.
     """
     if isinstance(checkpoint, dict):
@@ -97,11 +101,13 @@ def load_pretrained(module: nn.Module,
     state = module.state_dict()
     try:
         found = find_backbone(content, state, prefix)
+        refuse_unusable(found.tensors)
         masks = masks_in(found.tensors, sigma_pattern_of(content))
+        tensors, multiplied = multiply_out_maps(found.tensors, state)
     except CheckpointError as error:
         raise CheckpointError(f'{source}: {error}') from error
-    plan = _plan(module, state, found.tensors, masks, preserve, allow,
-                 LoadReport(source, found.layout))
+    plan = _plan(module, state, tensors, masks, preserve, allow, LoadReport(source, found.layout))
+    _account_maps(plan.report, multiplied, refocused_layers(module))
     for name in found.outside:
         plan.report.note('ignored', name, 'outside the backbone: ' + name.split('.')[0])
     _name_as_in_source(plan.report, found.source)
@@ -109,6 +115,9 @@ def load_pretrained(module: nn.Module,
     with torch.no_grad():
         for name, value in plan.values.items():
             state[name].copy_(value)
+    for name, layer in refocused_layers(module).items():
+        if f'{name}.weight' in plan.values:
+            layer.settle_basis()
     return plan.report
 
 
@@ -176,11 +185,33 @@ def _account(report: LoadReport, conv: str, source: SourceMask, move: Move) -> N
             report.note('initialized', f'{conv}.{own}', 'mask, starts at init_sigma')
 
 
+def _account_maps(report: LoadReport, multiplied: list[str], refocused: Mapping) -> None:
+    """Enter the maps that were multiplied out, and say which weights are a basis now."""
+    for conv in multiplied:
+        weight = f'{conv}.weight'
+        if weight in report.loaded:
+            report.loaded.remove(weight)
+            report.folded.append(weight)
+        elif weight not in report.folded:
+            continue  # it has no place here, and neither has its map
+        was = report.reasons.get(weight)
+        report.reasons[weight] = 'refocused kernel of basis and map' + (f', {was}' if was else '')
+        report.note('folded', f'{conv}.{MAP}', 'map, multiplied into its basis')
+    for conv in refocused:
+        weight = f'{conv}.weight'
+        for fate in ('loaded', 'folded'):
+            if weight in getattr(report, fate):
+                was = report.reasons.get(weight)
+                report.reasons[weight] = 'frozen basis' + (f', {was}' if was else '')
+
+
 def _why_missing(name: str, own_masks: set[str], allow: Sequence[str]) -> str | None:
     if name in own_masks:
         return 'mask, starts at init_sigma'
     if name.endswith('num_batches_tracked'):
         return 'counter, old checkpoints have none'
+    if name.endswith(f'.{MAP}'):
+        return 'refocusing map, starts as its init says'
     if name.endswith(('.conv_offset.weight', '.conv_offset.bias')):
         return 'offsets of a deformable convolution'
     return 'allowed' if _matches(name, allow) else None
