@@ -17,8 +17,15 @@ from .rows import config_folder
 _LOADERS = ('train_dataloader', 'val_dataloader')
 
 
+def run_folder(name: str, work_root: Path, epochs: int, every: int, seed: int,
+               label: str = '') -> Path:
+    """Where a run's log and checkpoints are; ``label`` tells runs of one config apart."""
+    return work_root / f'{name}{label and "-" + label}-{epochs}epochs-every{every}-seed{seed}'
+
+
 def train(name: str, work_root: Path, data: Path, epochs: int, every: int, seed: int,
-          threads: int) -> dict:
+          threads: int, label: str = '', start: Path | None = None,
+          further: Sequence[str] = ()) -> dict:
     """Train one config with mmpretrain's own tool; a finished run is not repeated, an interrupted
     one goes on from its last epoch.
 
@@ -30,6 +37,9 @@ def train(name: str, work_root: Path, data: Path, epochs: int, every: int, seed:
         quarters. every (int): train on each ``every``-th image; tested is on all.
         seed (int): of everything random.
         threads (int): that torch may use.
+        label (str): of this run among those of its config.
+        start (Path, optional): checkpoint to start from, instead of the config's.
+        further (Sequence[str]): ``key=value`` settings of the config.
 
     Returns:
         dict: accuracy in per cent, seconds of training, sigmas at the end, and what they come from.
@@ -38,7 +48,7 @@ def train(name: str, work_root: Path, data: Path, epochs: int, every: int, seed:
         RuntimeError: the training failed.
     """
     import mmpretrain  # optional: only pretraining needs it
-    folder = work_root / f'{name}-{epochs}epochs-every{every}-seed{seed}'
+    folder = run_folder(name, work_root, epochs, every, seed, label)
     done = folder / 'result.json'
     if done.is_file():
         return json.loads(done.read_text())
@@ -49,15 +59,17 @@ def train(name: str, work_root: Path, data: Path, epochs: int, every: int, seed:
                'default_hooks.logger.interval=10', 'default_hooks.checkpoint.max_keep_ckpts=1']
     for loader in _LOADERS:  # worker processes would compete with the training
         options += [f'{loader}.num_workers=0', f'{loader}.persistent_workers=False']
+    options += further
+    resume = (folder / 'last_checkpoint').is_file()
+    if start is not None and not resume:
+        options.append(f'load_from={start}')
     command = [sys.executable, '-W', 'ignore',
                str(Path(mmpretrain.__file__).parent / '.mim' / 'tools' / 'train.py'), str(config),
-               '--work-dir', str(folder), '--cfg-options', *options]
-    if (folder / 'last_checkpoint').is_file():
-        command.insert(-len(options) - 1, '--resume')
+               '--work-dir', str(folder), *['--resume'] * resume, '--cfg-options', *options]
     run = subprocess.run(command, env={**os.environ, 'CIFAR10_PACKED': str(data.resolve()),
                                        'OMP_NUM_THREADS': str(threads)})
     if run.returncode:
-        raise RuntimeError(f'{name} failed with {run.returncode}, see the log in {folder}; the '
+        raise RuntimeError(f'{folder.name} failed with {run.returncode}, see the log in {folder}; the '
                            'same command goes on from its last epoch')
     result = dict(config=name, epochs=epochs, every=every, seed=seed, threads=threads,
                   **_outcome(folder, epochs), code=code_version(), environment=environment())

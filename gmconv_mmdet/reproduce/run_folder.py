@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..weights.whole_checkpoint import is_whole_checkpoint
 from .rows import Row
 
 SCHEMA = 1
@@ -45,16 +45,6 @@ def read_json(path: Path) -> dict | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def is_whole_checkpoint(path: Path) -> bool:
-    """Whether a file that torch wrote is complete: its parts, listed at its end, have the checksums
-    noted there. Reads the whole file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return False
 
 
 class RunFolder:
