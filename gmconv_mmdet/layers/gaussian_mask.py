@@ -2,12 +2,16 @@
 from __future__ import annotations
 
 import torch
+import torch.nn as nn
 from torch import Tensor
 
-# |sigma| is clamped to this range before it is squared. Neither bound changes a value that fp64 can
-# hold: below the lower one every entry but the centre underflows to 0 (the smallest squared offset
-# is 1, and exp(-1 / (2 * 0.01 ** 2)) is 0); above the upper one every entry rounds to 1.
-_SIGMA_MIN, _SIGMA_MAX = 1e-2, 1e12
+# sigma ** 2 is clamped to this range. Neither bound changes a value that fp64 can hold: below the
+# lower one every entry but the centre underflows to 0 (the smallest squared offset is 1, and
+# exp(-1 / (2 * 1e-4)) is 0); above the upper one every entry rounds to 1.
+_VARIANCE_MIN, _VARIANCE_MAX = 1e-4, 1e24
+
+# See _exponents(): a few numbers each.
+_kept_exponents: dict[tuple, tuple[Tensor, Tensor, Tensor]] = {}
 
 
 def squared_offsets(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -56,9 +60,31 @@ def gaussian_mask(kernel_size: tuple[int, int], sigma: Tensor) -> Tensor:
                          f'got {sigma.dtype} of shape {tuple(sigma.shape)}')
     kernel_h, kernel_w = kernel_size
     dtype = torch.promote_types(sigma.dtype, torch.float32)
-    magnitude = sigma.to(dtype).abs().clamp(_SIGMA_MIN, _SIGMA_MAX)
-    exponent_scale = -0.5 / (magnitude * magnitude)  # (..., 1 or 2)
-    # The exponential of a sum is the product of one factor along each axis.
-    along_x = torch.exp(exponent_scale[..., :1] * squared_offsets(kernel_w, dtype, sigma.device))
-    along_y = torch.exp(exponent_scale[..., -1:] * squared_offsets(kernel_h, dtype, sigma.device))
-    return (along_y.unsqueeze(-1) * along_x.unsqueeze(-2)).to(sigma.dtype)
+    circular, along_y, along_x = _exponents(tuple(kernel_size), dtype, sigma)
+    variance = sigma.to(dtype).square().clamp(_VARIANCE_MIN, _VARIANCE_MAX).unsqueeze(-1)
+    if sigma.shape[-1] == 1:
+        exponent = circular / variance  # (..., K_h, K_w)
+    else:
+        exponent = along_y / variance[..., 1:, :] + along_x / variance[..., :1, :]
+    return exponent.exp().to(sigma.dtype)
+
+
+def _exponents(kernel_size: tuple[int, int], dtype: torch.dtype,
+               sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The exponents of masks of sigma 1: ``(K_h, K_w)``, and their parts along y ``(K_h, 1)`` and
+    along x ``(1, K_w)``, on the device of ``sigma``.
+
+    Kept from call to call: on a GPU they would take more kernels than the rest of a mask. Not while
+    a graph is compiled, which folds them, nor for stand-ins for tensors (fake ones, say).
+    """
+    key = (kernel_size, dtype, sigma.device)
+    keeps = type(sigma) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
+    if keeps and key in _kept_exponents:
+        return _kept_exponents[key]
+    with torch.inference_mode(False):  # tensors born in inference mode could not be trained with
+        along_y, along_x = (-0.5 * squared_offsets(size, dtype, sigma.device)
+                            for size in kernel_size)
+        found = (along_y.unsqueeze(-1) + along_x, along_y.unsqueeze(-1), along_x.unsqueeze(0))
+    if keeps and type(along_x) is Tensor:
+        _kept_exponents[key] = found
+    return found

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gmconv_mmdet import gaussian_mask
 
@@ -31,7 +32,7 @@ def test_equals_loop(kernel_size, sigma):
     torch.testing.assert_close(mask, expected, rtol=1e-13, atol=1e-300)
     if sigma[0] == sigma[1]:
         circular = gaussian_mask(kernel_size, torch.tensor(sigma[:1], dtype=torch.float64))
-        assert torch.equal(circular, mask)
+        torch.testing.assert_close(circular, mask, rtol=1e-13, atol=1e-300)
 
 
 def test_s1_acts_along_the_width():
@@ -100,3 +101,20 @@ def test_gradcheck():
 def test_refuses_other_shapes_and_integers(sigma):
     with pytest.raises(ValueError, match=r'shape \(\.\.\., 1\) or \(\.\.\., 2\), got'):
         gaussian_mask((3, 3), sigma)
+
+
+def test_what_is_kept_between_calls_serves_every_mode():
+    """Offsets first computed in inference mode, or among fake tensors, must not stay behind."""
+    size = (3, 27)  # of no other test
+    sigma = torch.tensor([2.], requires_grad=True)
+    with FakeTensorMode() as mode:
+        assert gaussian_mask(size, mode.from_tensor(sigma)).shape == size
+    with torch.inference_mode():
+        first = gaussian_mask(size, sigma)
+    mask = gaussian_mask(size, sigma)
+    mask.sum().backward()
+    assert torch.equal(mask, first) and torch.isfinite(sigma.grad).all()
+    with FakeTensorMode() as mode:
+        assert gaussian_mask(size, mode.from_tensor(sigma)).shape == size
+    assert gaussian_mask(size, sigma.to('meta')).device.type == 'meta'
+    assert gaussian_mask(size, sigma.double()).dtype == torch.float64
