@@ -1,6 +1,7 @@
 """Times several pieces of work against the first of them."""
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,10 +31,10 @@ def compare(variants: Mapping[str, Callable[[], object]],
             seconds: float | None = None,
             device: torch.device | str = 'cpu',
             on_round: Callable[[int], object] = lambda round_: None) -> list[Row]:
-    """Time variants in turns: A B C, C B A, A B C, ...
+    """Time variants in turns: A B C, B C A, ...
 
     A machine that slows down for a while slows all variants of a round, and the ratios are taken
-    within rounds. The order turns round each time, so that no variant gains by its place.
+    within rounds. The order within a round is drawn, so that no variant gains by its place.
 
     Args:
         variants (Mapping[str, Callable]): name -> a call that does the work once. The first is what
@@ -70,12 +71,13 @@ def compare(variants: Mapping[str, Callable[[], object]],
         for _ in range(warmup):
             timed(call)
     times: dict[str, list[float]] = {name: [] for name in variants}
+    order = random.Random(0)
     begun = time.perf_counter()
     for round_ in range(rounds):
         late = seconds is not None and time.perf_counter() - begun > seconds
         if late and round_ >= MIN_ROUNDS:
             break
-        for name in list(variants)[::1 if round_ % 2 == 0 else -1]:
+        for name in order.sample(list(variants), len(variants)):
             times[name].append(timed(variants[name]))
         on_round(round_ + 1)
     reference = next(iter(times.values()))

@@ -115,8 +115,8 @@ def import_seconds(times: int = 2) -> float:
 def quick_comparisons(device: torch.device | str) -> Iterator[tuple[Comparison, float]]:
     """What ``--quick`` compares, each with its seconds: what has a target."""
     scale = 1 if torch.device(device).type == 'cpu' else 0.25
-    yield Comparison(), 36 * scale
-    yield Comparison(work='inference', variants=(PLAIN, 'S-GM folded', 'GM', 'GM folded')), 24 * scale
+    yield Comparison(), 40 * scale
+    yield Comparison(work='inference', variants=(PLAIN, 'S-GM folded', 'GM')), 24 * scale
 
 
 def record(command: Sequence[str]) -> dict[str, Any]:
