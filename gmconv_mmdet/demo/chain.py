@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ import mmdet
 from mmengine.config import Config
 
 from ..doctor import FAIL, cuda_check
+from ..weights.whole_checkpoint import is_whole_checkpoint
 from .shapes import make_shapes
 from .summary import as_text, summarize, write_summary
 
@@ -40,10 +40,9 @@ def checkpoint_epoch(checkpoint: Path | None) -> int:
 
 
 def newest_checkpoint(work_dir: Path) -> Path | None:
-    """The newest complete checkpoint. (torch writes zip files, whose directory comes last: one that
-    was cut short is no zip file.)"""
+    """The newest complete checkpoint."""
     complete = [path for path in work_dir.glob('epoch_*.pth')
-                if re.fullmatch(r'epoch_\d+', path.stem) and zipfile.is_zipfile(path)]
+                if re.fullmatch(r'epoch_\d+', path.stem) and is_whole_checkpoint(path)]
     return max(complete, key=checkpoint_epoch, default=None)
 
 

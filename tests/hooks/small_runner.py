@@ -40,6 +40,11 @@ class RandomFlip:
         return dict(inputs=image + 0.1 * torch.rand(1), labels=sample['label'])
 
 
+class AsItIs:
+    def __call__(self, sample):
+        return dict(inputs=sample['image'], labels=sample['label'])
+
+
 class SmallDataset(BaseDataset):
     METAINFO = dict(classes=('a', 'b', 'c'))
 
@@ -57,10 +62,10 @@ class MeanScore(BaseMetric):
         return dict(score=float(np.mean(results)))
 
 
-def loader(workers=0, shuffle=True, sampler='DefaultSampler', persistent=True):
+def loader(workers=0, shuffle=True, sampler='DefaultSampler', persistent=True, augment=True):
     return dict(batch_size=3, num_workers=workers, collate_fn=dict(type='default_collate'), persistent_workers=persistent and workers > 0,
                 sampler=dict(type=sampler, shuffle=shuffle),
-                dataset=dict(type=SmallDataset, pipeline=[RandomFlip()], serialize_data=False))
+                dataset=dict(type=SmallDataset, pipeline=[RandomFlip() if augment else AsItIs()], serialize_data=False))
 
 
 def small_runner(work_dir, max_epochs=3, max_iters=None, workers=0, persistent=True, hooks=(),
@@ -70,16 +75,16 @@ def small_runner(work_dir, max_epochs=3, max_iters=None, workers=0, persistent=T
     train_cfg = (dict(by_epoch=True, max_epochs=max_epochs, val_interval=1) if by_epoch else
                  dict(by_epoch=False, max_iters=max_iters, val_interval=4))
     return Runner(
-        model=SmallModel(), work_dir=str(work_dir), train_cfg=train_cfg,
+        model=dict(type=SmallModel), work_dir=str(work_dir), train_cfg=train_cfg,
         train_dataloader=loader(workers, sampler='DefaultSampler' if by_epoch else
                                 'InfiniteSampler', persistent=persistent),
-        val_dataloader=loader(shuffle=False) if validate else None,
+        val_dataloader=loader(shuffle=False, augment=False) if validate else None,
         val_evaluator=[MeanScore()] if validate else None, val_cfg=dict() if validate else None,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
         param_scheduler=dict(type='CosineAnnealingLR', T_max=100, by_epoch=False),
-        default_hooks=dict(checkpoint=dict(
-            type='CheckpointHook', by_epoch=by_epoch, interval=1 if by_epoch else 2,
-            **(checkpoint or {})), logger=dict(type='LoggerHook', interval=1)),
+        default_hooks=dict(checkpoint={
+            'type': 'SafeCheckpointHook', 'by_epoch': by_epoch, 'interval': 1 if by_epoch else 2,
+            **(checkpoint or {})}, logger=dict(type='LoggerHook', interval=1)),
         custom_hooks=list(hooks), randomness=dict(seed=seed), resume=resume,
         experiment_name=f'{work_dir.name}-{id(work_dir)}-{np.random.randint(10**9)}',
         log_level='WARNING', default_scope='mmengine', visualizer=None, **options)

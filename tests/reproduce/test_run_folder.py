@@ -1,15 +1,15 @@
 import io
 import json
-import zipfile
 
 import pytest
 import torch
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmconv_mmdet.reproduce.rows import Row
-from gmconv_mmdet.reproduce.run_folder import (RunFolder, RunFolderError, find_runs,
-                                               is_whole_checkpoint, read_json, write_json)
+from gmconv_mmdet.reproduce.run_folder import (RunFolder, RunFolderError, find_runs, read_json,
+                                               write_json)
 
 ROW = Row('faster-rcnn', 'r50-gm-stem-l1')
 
@@ -27,27 +27,6 @@ def save(path, numbers=100):
 
 def result_of(run, **other):
     return dict(schema=1, row=run.row.name, seed=run.seed, rehearsal=run.rehearsal, **other)
-
-
-@settings(max_examples=60, deadline=None)
-@given(cut=st.floats(0, 1, exclude_max=True))
-def test_a_checkpoint_cut_off_anywhere_is_not_whole(tmp_path_factory, cut):
-    path = tmp_path_factory.mktemp('checkpoint') / 'epoch_1.pth'
-    save(path)
-    assert is_whole_checkpoint(path)
-    content = path.read_bytes()
-    path.write_bytes(content[:int(cut * len(content))])
-    assert not is_whole_checkpoint(path)
-
-
-def test_a_checkpoint_with_a_damaged_byte_is_not_whole(tmp_path):
-    path = tmp_path / 'epoch_1.pth'
-    save(path, 100_000)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1  # within the tensor
-    path.write_bytes(content)
-    assert zipfile.is_zipfile(path) and not is_whole_checkpoint(path)
-    assert not is_whole_checkpoint(tmp_path / 'absent.pth')
 
 
 def test_newest_checkpoint_passes_over_broken_ones_and_counts_by_number(run):

@@ -1,0 +1,116 @@
+"""A resumed training that goes on as if it had never been interrupted."""
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import Dataset
+
+_VALIDATED = 'validated_after'  # so many epochs or iterations; in the message hub
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Draws the random numbers of each iteration and of each sample from seeds of their own, so that
+    they are the same whether or not a run was resumed before::
+
+        custom_hooks = [dict(type='ExactResumeHook')]
+
+    MMEngine 0.10.7 restores neither the state of the random generators nor that of the data loading
+    processes: a resumed run draws the numbers of its beginning again, in its first epochs' order.
+    Here
+
+    * iteration ``i`` is seeded with (seed, ``i``);
+    * sample ``k`` of the data set is loaded with a seed of (seed, epoch, ``k``), whatever the
+      number of data loading processes, persistent or not;
+    * the validation that is due right after the checkpoint resumed from is made again: unless
+      its results are in the checkpoint, the best score among them.
+
+    Data loading is seeded for epoch-based loops, and for iteration-based ones without data loading
+    processes. With them MMEngine 0.10.7's own way is exact: it loads all that was loaded before.
+    (OneDL's fork skips it: order and iterations are the same, augmentations are not.)
+
+    It needs a fixed ``randomness.seed``, and numbers that don't depend on the machine's load: a
+    fixed number of threads, deterministic algorithms. Not covered: transforms that keep images of
+    earlier samples (``CachedMosaic``), and checkpoints within an epoch of an epoch-based loop,
+    after which MMEngine begins the epoch anew.
+    """
+
+    priority = 'LOWEST'  # before_train validates, which all other hooks have to be ready for
+
+    def __init__(self) -> None:
+        self._moment = torch.zeros((), dtype=torch.long).share_memory_()  # epoch or iteration
+        self._by_iterations = False
+
+    def before_train(self, runner: Runner) -> None:
+        loop = runner.train_loop
+        self._by_iterations = isinstance(loop, IterBasedTrainLoop)
+        loader = loop.dataloader
+        if not self._by_iterations or loader.num_workers == 0:
+            self._moment.fill_(runner.iter if self._by_iterations else runner.epoch)
+            # torch asks a data set for a batch in this way if it can.
+            loader.dataset.__getitems__ = SeededSamples(loader.dataset, runner.seed, self._moment)
+        if (runner.iter > 0 and self._validation_is_due(runner)
+                and runner.message_hub.runtime_info.get(_VALIDATED) != self._done(runner)):
+            runner.logger.info('The validation that was due after the checkpoint is made again: '
+                               'its results are not in it')
+            runner.val_loop.run()
+
+    def _validation_is_due(self, runner: Runner) -> bool:
+        """As the training loops decide after each epoch or iteration."""
+        loop = runner.train_loop
+        if runner.val_loop is None:
+            return False
+        loop._decide_current_val_interval()
+        done, end = self._done(runner), (runner.max_iters if self._by_iterations else
+                                         runner.max_epochs)
+        return done >= loop.val_begin and (done % loop.val_interval == 0 or done == end)
+
+    def _done(self, runner: Runner) -> int:
+        return runner.iter if self._by_iterations else runner.epoch
+
+    def before_val(self, runner: Runner) -> None:
+        # A checkpoint that is written once more after a validation, with its best score, tells by
+        # this that the validation is in it.
+        runner.message_hub.update_info(_VALIDATED, self._done(runner))
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        if not self._by_iterations:
+            self._moment.fill_(runner.epoch)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        seed_all(runner.seed, runner.iter)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: Any = None) -> None:
+        if self._by_iterations:
+            self._moment.fill_(runner.iter + 1)
+
+
+class SeededSamples:
+    """Loads samples of a data set, each with a seed of (seed, moment, its index)."""
+
+    def __init__(self, dataset: Dataset, seed: int, moment: torch.Tensor) -> None:
+        self.dataset, self.seed, self.moment = dataset, seed, moment
+
+    def __call__(self, indices: Sequence[int]) -> list:
+        samples = []
+        for index in indices:
+            seed_all(self.seed, int(self.moment), int(index))
+            samples.append(self.dataset[index])
+        return samples
+
+
+def seed_all(*key: int) -> None:
+    """Seed Python's, numpy's and torch's generators (on all devices) with whole numbers >= 0."""
+    # Mixed, for seeds in sequence may give like streams.
+    first, second, third, fourth = np.random.SeedSequence(key).generate_state(4)
+    random.seed(int(first))
+    np.random.seed(int(second))
+    torch.manual_seed(int(third) << 32 | int(fourth))

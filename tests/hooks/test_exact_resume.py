@@ -1,0 +1,127 @@
+"""A run that is interrupted and resumed against one that is not: bit for bit."""
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from gmconv_mmdet.hooks.exact_resume import seed_all
+
+from .small_runner import small_runner
+
+EXACT = dict(type='ExactResumeHook')
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupt(Hook):
+    """Ends a run after an iteration, as a kill does: nothing else is called."""
+    priority = 'LOWEST'
+
+    def __init__(self, after):
+        self.after = after
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.after:
+            raise Interrupted
+
+
+class Data(Hook):
+    """What each iteration is given: iteration -> sum of its images."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen[runner.iter] = float(data_batch['inputs'].double().sum())
+
+
+def outcome(runner):
+    """All that training leaves behind, without times."""
+    histories = {name: buffer.data[0].tolist()
+                 for name, buffer in runner.message_hub.log_scalars.items() if 'time' not in name}
+    return dict(weights=runner.model.state_dict(), optimizer=runner.optim_wrapper.state_dict(),
+                histories=histories)
+
+
+def assert_same(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def train_interrupted(folder, interrupts, hooks=(EXACT, ), **options):
+    data, resume = Data(), False
+    for after in interrupts:
+        runner = small_runner(folder, hooks=[*hooks, data, Interrupt(after)], resume=resume,
+                              **options)
+        with pytest.raises(Interrupted):
+            runner.train()
+        resume = True
+    runner = small_runner(folder, hooks=[*hooks, data], resume=resume, **options)
+    runner.train()
+    return outcome(runner), data.seen
+
+
+@pytest.mark.parametrize('options, interrupts', [
+    (dict(), (6, 10)),  # epochs of 4 iterations: in the second and in the third
+    (dict(), (4, 8, 12)),  # in the last iteration of each epoch, before its checkpoint
+    (dict(max_iters=9), (3, 6, 8)),
+    pytest.param(dict(workers=1), (7, ), marks=pytest.mark.slow),  # persistent
+    pytest.param(dict(max_iters=9, workers=1), (5, ), marks=pytest.mark.slow),
+], ids=['epochs', 'ends of epochs', 'iterations', 'worker', 'iterations with a worker'])
+def test_resumed_run_ends_as_the_undisturbed_one(tmp_path, options, interrupts):
+    expected, data = train_interrupted(tmp_path / 'undisturbed', (), **options)
+    resumed, data_resumed = train_interrupted(tmp_path / 'resumed', interrupts, **options)
+    assert data_resumed == data
+    assert len(set(data.values())) == len(data)  # other images, other augmentations every time
+    assert_same(resumed, expected)
+    assert len(expected['histories']['train/loss']) == options.get('max_iters', 12)
+    assert len(expected['histories']['val/score']) == (3 if options.get('max_iters') else 3)
+
+
+def test_without_the_hook_it_does_not(tmp_path):
+    """What is repaired: should MMEngine mend it, this hook can go."""
+    expected, _ = train_interrupted(tmp_path / 'undisturbed', (), hooks=())
+    resumed, _ = train_interrupted(tmp_path / 'resumed', (6, ), hooks=())
+    with pytest.raises(AssertionError):
+        assert_same(resumed['weights'], expected['weights'])
+    assert len(resumed['histories']['val/score']) < len(expected['histories']['val/score'])
+
+
+@pytest.mark.slow
+def test_data_do_not_depend_on_workers(tmp_path):
+    expected, data = train_interrupted(tmp_path / 'none', (), max_epochs=2)
+    other, data_of_workers = train_interrupted(tmp_path / 'some', (), max_epochs=2, workers=2,
+                                               persistent=False)
+    assert data_of_workers == data
+    assert_same(other, expected)
+
+
+def test_best_score_is_known_after_a_resume(tmp_path):
+    best = dict(save_best='score', rule='greater')
+    expected, _ = train_interrupted(tmp_path / 'undisturbed', (), checkpoint=best)
+    resumed, _ = train_interrupted(tmp_path / 'resumed', (6, 10), checkpoint=best)
+    assert_same(resumed, expected)
+    found = [[path.name for path in (tmp_path / name).glob('best_*.pth')]
+             for name in ('undisturbed', 'resumed')]
+    assert found[0] == found[1] and len(found[0]) == 1
+
+
+def test_runs_with_other_seeds_differ(tmp_path):
+    first, data = train_interrupted(tmp_path / 'a', (), seed=0)
+    second, others = train_interrupted(tmp_path / 'b', (), seed=1)
+    assert not set(data.values()) & set(others.values())
+
+
+def test_seeds_differ_with_every_number_of_the_key():
+    def draws(*key):
+        seed_all(*key)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    keys = [(0, 0), (0, 1), (1, 0), (0, 0, 1), (2**31, 5), (5, 2**31)]
+    drawn = [draws(*key) for key in keys]
+    assert draws(0, 0) == drawn[0]
+    for one_generator in zip(*drawn):
+        assert len(set(one_generator)) == len(keys)
