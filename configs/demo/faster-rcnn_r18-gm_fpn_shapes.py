@@ -95,6 +95,9 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(max_keep_ckpts=2))  # one more than the newest, lest its writing is cut short
-custom_hooks = [dict(type='SigmaLogHook', interval=20)]
+    checkpoint=dict(max_keep_ckpts=2))
+custom_hooks = [
+    dict(type='SigmaLogHook', interval=20), dict(type='SafeCheckpoints'),
+    dict(type='ExactResumeHook')
+]
 randomness = dict(seed=0)

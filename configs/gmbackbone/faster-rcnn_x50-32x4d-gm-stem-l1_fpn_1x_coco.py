@@ -1,7 +1,9 @@
 # Not in the paper: ResNeXt-50 (32x4d) with the masks of Table V's stem-L1 row.
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
-custom_hooks = [dict(type='SigmaLogHook')]
+custom_hooks = [
+    dict(type='SigmaLogHook'), dict(type='SafeCheckpoints'), dict(type='ExactResumeHook')
+]
 
 model = dict(
     backbone=dict(

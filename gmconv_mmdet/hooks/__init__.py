@@ -1,6 +1,8 @@
+from .divergence import DivergenceError, DivergenceHook
 from .exact_resume import ExactResumeHook
 from .fold import FoldGMConvHook
-from .safe_checkpoint import SafeCheckpointHook
+from .safe_checkpoint import SafeCheckpointHook, SafeCheckpoints
 from .sigma_log import SigmaLogHook
 
-__all__ = ['ExactResumeHook', 'FoldGMConvHook', 'SafeCheckpointHook', 'SigmaLogHook']
+__all__ = ['ExactResumeHook', 'FoldGMConvHook', 'SafeCheckpointHook', 'SafeCheckpoints',
+           'SigmaLogHook']

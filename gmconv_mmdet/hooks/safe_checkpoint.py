@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.fileio.backends import LocalBackend
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -28,6 +28,8 @@ class SafeCheckpointHook(CheckpointHook):
     files under the same names::
 
         default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook'))
+
+    or, where ``default_hooks`` are a base config's, by :class:`SafeCheckpoints`.
 
     What differs:
 
@@ -143,6 +145,24 @@ class SafeCheckpointHook(CheckpointHook):
                     backend.remove(path)
         finally:
             self.file_backend = backend
+
+
+@HOOKS.register_module()
+class SafeCheckpoints(Hook):
+    """Makes the run's own ``CheckpointHook`` a :class:`SafeCheckpointHook`, with its settings::
+
+        custom_hooks = [dict(type='SafeCheckpoints')]
+
+    For base files: MMEngine merges no two of them that both have ``default_hooks``.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        for hook in runner.hooks:
+            if type(hook) is CheckpointHook:
+                hook.__class__ = SafeCheckpointHook  # later in the list: has its before_run called
+            elif isinstance(hook, CheckpointHook) and not isinstance(hook, SafeCheckpointHook):
+                runner.logger.warning(f'SafeCheckpoints leaves {type(hook).__name__} as it is: it '
+                                      'makes MMEngine\'s own CheckpointHook safe only')
 
 
 class _WholeSaves:

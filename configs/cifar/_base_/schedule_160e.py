@@ -6,4 +6,6 @@ train_cfg = dict(by_epoch=True, max_epochs=160, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=128)
-custom_hooks = [dict(type='SigmaLogHook')]
+custom_hooks = [
+    dict(type='SigmaLogHook'), dict(type='SafeCheckpoints'), dict(type='ExactResumeHook')
+]

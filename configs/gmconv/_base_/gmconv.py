@@ -2,8 +2,11 @@
 # read MMEngine's checkpoints (resume, test).
 custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
 
-# Sigmas to the log and, at the end, a picture of all masks. Idle in the plain rows.
-custom_hooks = [dict(type='SigmaLogHook')]
+custom_hooks = [
+    dict(type='SigmaLogHook'),  # and at the end a picture of all masks; idle in the plain rows
+    dict(type='SafeCheckpoints'),  # docs/faults.md
+    dict(type='ExactResumeHook'),
+]
 
 # Where all backbones here start from: a file, a URL or `torchvision://resnet50`. Overridden by the
 # environment variable, or by `--cfg-options model.backbone.init_cfg.checkpoint=...`.

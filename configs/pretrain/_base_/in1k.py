@@ -16,3 +16,4 @@ train_cfg = dict(by_epoch=True, max_epochs=90, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=256)
+custom_hooks = [dict(type='SafeCheckpoints'), dict(type='ExactResumeHook')]
