@@ -8,7 +8,7 @@ MMEngine's own checkpoints pass torch's safe unpickler. A config imports it with
 """
 from .backbones import GMBackbone, GMResNet
 from .deploy import fold_gmconv
-from .evaluation import FasterCocoMetric
+from .evaluation import FastCocoMetric
 from .hooks import FoldGMConvHook, SigmaLogHook
 from .layers import GMConv2d, GMRefConv2d, RefConv2d, SigmaPredictor, gaussian_mask, refocus
 from .version import __version__
@@ -19,7 +19,7 @@ allow_mmengine_checkpoints()
 read_local_checkpoints_safely()
 
 __all__ = [
-    'FasterCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMRefConv2d', 'GMResNet',
+    'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMRefConv2d', 'GMResNet',
     'RefConv2d', 'SigmaLogHook', 'SigmaPredictor', '__version__', 'fold_gmconv', 'gaussian_mask',
     'load_pretrained', 'refocus',
 ]

@@ -49,7 +49,7 @@ def folded_config(cfg: Config, keep_dynamic: bool) -> Config:
       body.
     * ``conv_cfg=dict(type='GMConv', ...)`` becomes ``Conv2d`` unless it is dynamic; so do RefConv and
       GMRefConv.
-    * ``GMPretrained`` goes: the weights are in the checkpoint. ``FasterCocoMetric`` becomes
+    * ``GMPretrained`` goes: the weights are in the checkpoint. ``FastCocoMetric`` becomes
       ``CocoMetric``, which prints the same numbers. Hooks of ours go: there is nothing to fold or
       log.
     * ``custom_imports`` loses this package if nothing of it is left.
@@ -85,7 +85,7 @@ def _folded(node: Any, keep_dynamic: bool) -> Any:
     kind = type_name(node)
     if kind in KINDS and not (keep_dynamic and node.get('dynamic')):
         return dict(type='Conv2d')
-    if kind == 'FasterCocoMetric':
+    if kind == 'FastCocoMetric':
         return dict(node, type='mmdet.CocoMetric')
     if kind not in ('GMResNet', 'GMBackbone'):
         return node

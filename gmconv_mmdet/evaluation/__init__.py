@@ -1,3 +1,3 @@
-from .faster_coco_metric import FasterCocoMetric
+from .fast_coco_metric import FastCocoMetric
 
-__all__ = ['FasterCocoMetric']
+__all__ = ['FastCocoMetric']

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO, COCOeval
 
-from .faster_coco_metric import faster_coco_eval
+from .fast_coco_metric import faster_coco_eval
 
 NAMES = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR100', 'AR300', 'AR1000', 'ARS', 'ARM', 'ARL')
 _MAX_DETECTIONS = [100, 300, 1000]  # mmdet's

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from .coco_folder import CocoFolder
 from .rows import Row
 
-EVALUATORS = {'pycocotools': 'CocoMetric', 'faster': 'FasterCocoMetric'}
+EVALUATORS = {'pycocotools': 'CocoMetric', 'faster': 'FastCocoMetric'}
 
 REHEARSAL_EPOCHS = 2  # one before and one after a resume
 REHEARSAL_SIZE = 128  # pixels; deformable convolution fails on much less

@@ -63,7 +63,7 @@ def test_the_rest_of_a_config():
     cfg = config(
         dict(type='GMResNet', depth=18, gm_stem='static'),
         custom_hooks=[dict(type='FoldGMConvHook'), dict(type='EMAHook'), dict(type='SigmaLogHook')],
-        val_evaluator=[dict(type='FasterCocoMetric', ann_file='a.json', metric='bbox')],
+        val_evaluator=[dict(type='FastCocoMetric', ann_file='a.json', metric='bbox')],
         init_cfg=[dict(type='GMPretrained', checkpoint='x'), dict(type='Kaiming')])
     cfg.custom_imports.imports = ['gmconv_mmdet.hooks', 'mine']
     folded = folded_config(cfg, keep_dynamic=False)

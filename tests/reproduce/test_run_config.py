@@ -43,7 +43,7 @@ def test_options_reach_the_config(coco):
     cfg = run_config(PLAIN, 0, RunOptions(coco, images_per_gpu=4, amp=True, coco_eval='faster'))
     assert cfg.train_dataloader.batch_size == 4
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
-    assert cfg.val_evaluator.type == cfg.test_evaluator.type == 'FasterCocoMetric'
+    assert cfg.val_evaluator.type == cfg.test_evaluator.type == 'FastCocoMetric'
 
 
 def test_rows_with_and_without_gmconv_start_from_their_own_weights(coco, monkeypatch):

@@ -17,7 +17,7 @@ def faster_coco_eval():
     try:
         from faster_coco_eval import COCOeval_faster
     except ImportError as error:
-        raise ImportError('FasterCocoMetric needs the faster-coco-eval package: pip install '
+        raise ImportError('FastCocoMetric needs the faster-coco-eval package: pip install '
                           'faster-coco-eval, or use CocoMetric') from error
 
     class FasterCOCOeval(COCOeval_faster):
@@ -32,11 +32,13 @@ def faster_coco_eval():
 
 
 @METRICS.register_module()
-class FasterCocoMetric(CocoMetric):
+class FastCocoMetric(CocoMetric):
     """:class:`mmdet.evaluation.CocoMetric`, the same numbers in a fraction of the time.
 
     Only the matching of boxes is another program's: files, arguments, metrics and their names are
     mmdet's. Needs the faster-coco-eval package (the extra ``eval``).
+
+    OneDL's mmdet has a ``FasterCocoMetric`` of its own, with the same package.
 
     Args:
         *args, **kwargs: of ``CocoMetric``. ``use_mp_eval``, a third way to evaluate, must stay off.
@@ -60,7 +62,7 @@ class FasterCocoMetric(CocoMetric):
         original = CocoMetric.compute_metrics
         if 'COCOeval' not in original.__code__.co_names:
             raise RuntimeError('this version of mmdet evaluates in another way than '
-                               'FasterCocoMetric knows: use CocoMetric')
+                               'FastCocoMetric knows: use CocoMetric')
         compute = types.FunctionType(original.__code__,
                                      {**original.__globals__, 'COCOeval': self._evaluator},
                                      original.__name__, original.__defaults__, original.__closure__)

@@ -10,9 +10,9 @@ from mmdet.registry import METRICS
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from gmconv_mmdet.evaluation import FasterCocoMetric
+from gmconv_mmdet.evaluation import FastCocoMetric
 from gmconv_mmdet.evaluation.compare import plausible_detections, repeat_images
-from gmconv_mmdet.evaluation.faster_coco_metric import faster_coco_eval
+from gmconv_mmdet.evaluation.fast_coco_metric import faster_coco_eval
 
 pytest.importorskip('faster_coco_eval')
 TWELVE = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000',
@@ -88,7 +88,7 @@ def test_metric_equals_mmdets_on_coco128(coco128):
     detections = plausible_detections(annotations, np.random.default_rng(2), per_image=30)
     options = dict(metric_items=TWELVE, classwise=True)
     reference = metric_of(CocoMetric, path, annotations, detections, **options)
-    ours = metric_of(FasterCocoMetric, path, annotations, detections, **options)
+    ours = metric_of(FastCocoMetric, path, annotations, detections, **options)
     assert {f'coco/bbox_{name}' for name in TWELVE} <= set(reference)
     assert set(ours) == set(reference)
     for name, value in reference.items():  # a class without objects is NaN in both
@@ -97,7 +97,7 @@ def test_metric_equals_mmdets_on_coco128(coco128):
 
 def test_no_detection_gives_no_metric_as_mmdets(coco128):
     path, annotations = coco128
-    assert metric_of(FasterCocoMetric, path, annotations, []) == {} == metric_of(
+    assert metric_of(FastCocoMetric, path, annotations, []) == {} == metric_of(
         CocoMetric, path, annotations, [])
 
 
@@ -105,18 +105,18 @@ def test_mmdet_is_left_as_it_was(coco128):
     from mmdet.evaluation.metrics import coco_metric
     path, annotations = coco128
     before = dict(vars(coco_metric))
-    metric_of(FasterCocoMetric, path, annotations,
+    metric_of(FastCocoMetric, path, annotations,
               plausible_detections(annotations, np.random.default_rng(3), per_image=2))
     assert vars(coco_metric) == before and coco_metric.COCOeval is COCOeval
 
 
 def test_registered_and_refuses_mmdets_parallel_evaluation():
-    assert METRICS.get('FasterCocoMetric') is FasterCocoMetric
+    assert METRICS.get('FastCocoMetric') is FastCocoMetric
     with pytest.raises(ValueError, match='use_mp_eval'):
-        FasterCocoMetric(use_mp_eval=True)
+        FastCocoMetric(use_mp_eval=True)
 
 
 def test_missing_package_is_said_when_the_metric_is_built(monkeypatch):
     monkeypatch.setitem(sys.modules, 'faster_coco_eval', None)
     with pytest.raises(ImportError, match='pip install faster-coco-eval'):
-        FasterCocoMetric()
+        FastCocoMetric()
