@@ -23,7 +23,7 @@ export PYTHONNOUSERSITE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 CONSTRAINTS="$REPO/requirements/constraints.txt"
-NEEDS="$REPO/requirements/needs.txt"
+NEEDS=("$REPO/requirements/needs.txt")
 STACK=default
 UNFINISHED='unfinished: run tools/setup_env.sh again'
 NEEDED_GIB=10       # measured: 5.5 in the environment, the rest for pip's downloads
@@ -58,6 +58,7 @@ VENV="${GMCONV_VENV:-$VENV}"
 PY="$VENV/bin/python"
 # Marks an environment as made here. Its text: what was installed and verified, or UNFINISHED.
 STAMP="$VENV/.gmconv_setup"
+[[ ! -f "$REPO/requirements/$STACK/needs.txt" ]] || NEEDS+=("$REPO/requirements/$STACK/needs.txt")
 # Pure Python packages, and the one that is compiled here.
 OPENMMLAB="$REPO/requirements/$STACK/openmmlab.txt"
 SOURCE="$REPO/requirements/$STACK/source.txt"
@@ -140,7 +141,7 @@ gpu_state() {
 fingerprint() {
     "$PY" -I - "$REPO" "$VENV" "$REPO/setup.py" "$REPO/gmconv_mmdet/version.py" \
         "${BASH_SOURCE[0]}" "$REPO/tools/build_mmcv.py" \
-        "$CONSTRAINTS" "$NEEDS" "$OPENMMLAB" "$SOURCE" <<'PYTHON'
+        "$CONSTRAINTS" "${NEEDS[@]}" "$OPENMMLAB" "$SOURCE" <<'PYTHON'
 import hashlib
 import pathlib
 import sys
@@ -255,7 +256,7 @@ say '[1/5] Python environment'
 make_venv
 say '[2/5] torch and the packages around it'
 pip_install --quiet -c "$CONSTRAINTS" pip setuptools wheel
-pip_install -c "$CONSTRAINTS" -r "$NEEDS"
+pip_install -c "$CONSTRAINTS" "${NEEDS[@]/#/--requirement=}"
 say "[3/5] mmdet, mmengine, mmpretrain ($STACK stack)"
 # Without isolation source packages are built by the pinned setuptools.
 pip_install --no-deps --no-build-isolation -c "$CONSTRAINTS" -r "$OPENMMLAB"
