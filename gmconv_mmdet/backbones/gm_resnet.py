@@ -102,8 +102,8 @@ class GMResNet(FrozenMasks, ResNet):
             swap(self, stem[1:], **body)
         for layer, has_gm in zip(self.res_layers, self.gm_stages):
             if has_gm:
-                stage = getattr(self, layer)
-                swap(stage, spatial_convs(stage), **body)
+                names = spatial_convs(getattr(self, layer))
+                swap(self, [f'{layer}.{name}' for name in names], **body)
         self.settle_frozen_masks(freeze_masks)
         print_log(f'GMResNet-{depth}: {self.placement_summary()}', logger='current',
                   level=logging.DEBUG)

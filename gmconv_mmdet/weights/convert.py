@@ -93,7 +93,7 @@ def _placement(tensors: Mapping[str, Tensor], masks: Mapping, to: str | None,
                row: str | None) -> dict[str, str]:
     convs = [name[:-len('.weight')] for name, tensor in tensors.items()
              if name.endswith('.weight') and tensor.dim() == 4
-             and tuple(tensor.shape[2:]) != (1, 1)]
+             and tuple(tensor.shape[2:]) != (1, 1) and not name.endswith(f'.{MAP}')]
     if row is not None:
         return row_placement(row, convs)
     if to == 'plain':

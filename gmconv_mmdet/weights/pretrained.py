@@ -20,7 +20,7 @@ from .checkpoint_file import CheckpointError, read_checkpoint
 from .fetch import local_file
 from .layouts import find_backbone, why_superfluous
 from .load_report import LoadReport, shortened
-from .map_moves import MAP, multiply_out_maps, refocused_layers
+from .map_moves import MAP, kept_maps, multiply_out_maps, refocused_layers
 from .mask_moves import DYNAMIC, STATIC, Move, SourceMask, masks_in, move_mask
 from .usable_tensors import refuse_unusable
 
@@ -103,7 +103,8 @@ def load_pretrained(module: nn.Module,
         found = find_backbone(content, state, prefix)
         refuse_unusable(found.tensors)
         masks = masks_in(found.tensors, sigma_pattern_of(content))
-        tensors, multiplied = multiply_out_maps(found.tensors, state)
+        tensors, multiplied = multiply_out_maps(
+            found.tensors, kept_maps(state, gm_layers(module), masks))
     except CheckpointError as error:
         raise CheckpointError(f'{source}: {error}') from error
     plan = _plan(module, state, tensors, masks, preserve, allow, LoadReport(source, found.layout))
@@ -196,7 +197,12 @@ def _account_maps(report: LoadReport, multiplied: list[str], refocused: Mapping)
             continue  # it has no place here, and neither has its map
         was = report.reasons.get(weight)
         report.reasons[weight] = 'refocused kernel of basis and map' + (f', {was}' if was else '')
-        report.note('folded', f'{conv}.{MAP}', 'map, multiplied into its basis')
+        own = f'{conv}.{MAP}'
+        afresh = own in report.initialized  # the network's, under the same name
+        if afresh:
+            report.initialized.remove(own)
+        report.note('folded', own, 'map, multiplied into its basis' + (
+            '; the network\'s own starts as its init says' if afresh else ''))
     for conv in refocused:
         weight = f'{conv}.weight'
         for fate in ('loaded', 'folded'):

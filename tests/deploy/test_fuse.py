@@ -112,7 +112,7 @@ def test_refusals(tmp_path):
     assert (tmp_path / 'a.py').read_text() == '# mine' and not (tmp_path / 'a.pth').exists()
     report = fuse(config, checkpoint, tmp_path / 'a', force=True)
     assert (tmp_path / 'a.py').read_text() != '# mine'
-    with pytest.raises(FuseError, match='no static GMConv to fold'):
+    with pytest.raises(FuseError, match='no static GMConv or RefConv to fold'):
         fuse(report.config, report.checkpoint, tmp_path / 'b')
     state = model.state_dict()
     state['backbone.layer4.0.conv1.weight'].fill_(float('nan'))

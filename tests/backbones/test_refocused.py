@@ -1,0 +1,286 @@
+"""RefConv in whole backbones and detectors: placement, training on a loaded basis, and what is left
+after folding."""
+import copy
+
+import pytest
+import torch
+import torch.nn as nn
+from mmdet.models.backbones import ResNet
+from mmdet.registry import MODELS as MMDET_MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+
+from gmconv_mmdet import GMConv2d, GMResNet, RefConv2d, fold_gmconv, load_pretrained
+from gmconv_mmdet.backbones.swap import converted, spatial_convs, swap
+from gmconv_mmdet.layers import RefocusedKernel
+
+ALL = (True, ) * 4
+SMALL = dict(base_channels=8, norm_eval=False, zero_init_residual=False)
+
+
+def plain_resnet(depth=18, **kwargs):
+    torch.manual_seed(0)
+    return ResNet(depth, **{**SMALL, **kwargs})
+
+
+def refocused_resnet(depth=18, source=None, **kwargs):
+    net = GMResNet(depth, **{**SMALL, 'kind': 'RefConv', 'gm_stem': True, 'gm_stages': ALL, **kwargs})
+    if source is not None:
+        load_pretrained(net, source.state_dict())
+    return net
+
+
+def images(batch=2, size=64):
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def train(net, steps=3):
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.01,
+                                momentum=0.9, weight_decay=4e-5)
+    net.train()
+    for step in range(steps):
+        optimizer.zero_grad()
+        sum(out.square().mean() for out in net(images() + step)).backward()
+        optimizer.step()
+    return optimizer
+
+
+def maps(net):
+    return {name: layer.convmap.weight for name, layer in net.named_modules()
+            if isinstance(layer, RefocusedKernel) and layer.convmap is not None}
+
+
+def parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize('init', ['paper', 'identity'])
+@pytest.mark.parametrize('depth, options', [
+    (18, {}), (50, {}), (50, dict(deep_stem=True, avg_down=True)), (18, dict(norm_eval=True))])
+def test_train_fold_and_load_strictly_into_mmdets_resnet(depth, options, init):
+    plain = plain_resnet(depth, **options)
+    net = refocused_resnet(depth, plain, gm_cfg=dict(init=init), **options)
+    bases = {f'{name}.weight': net.get_submodule(name).weight.clone() for name in maps(net)}
+    larger = [layer for layer in plain.modules() if isinstance(layer, nn.Conv2d)
+              and layer.kernel_size != (1, 1)]
+    # every 2-D slice has a map of 3x3, every kernel is frozen
+    assert parameters(net) - parameters(plain) == sum(
+        layer.in_channels * layer.out_channels * 9 - layer.weight.numel() for layer in larger)
+    assert len(maps(net)) == len(larger)
+    train(net)
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in bases.items())
+    net.eval()
+    folded = fold_gmconv(net)
+    assert not any(isinstance(module, RefocusedKernel) for module in folded.modules())
+    assert parameters(folded) == parameters(plain)
+    stock = plain_resnet(depth, **options)
+    stock.load_state_dict(folded.state_dict(), strict=True)
+    stock.eval()
+    plain.eval()
+    for found, expected, before in zip(stock(images()), net(images()), plain(images())):
+        assert torch.equal(found, expected)
+        assert not torch.allclose(found, before, rtol=1e-3)  # it did learn something
+
+
+def test_identity_starts_as_the_plain_network_and_paper_does_not():
+    plain = plain_resnet()
+    plain.eval()
+    for init, same in (('identity', True), ('paper', False)):
+        net = refocused_resnet(source=plain, gm_cfg=dict(init=init)).eval()
+        assert all(torch.equal(a, b) for a, b in zip(net(images()), plain(images()))) == same
+
+
+def test_unloaded_basis_raises_at_the_first_training_step():
+    net = refocused_resnet()
+    net.init_weights()
+    net.eval()(images())
+    with pytest.raises(RuntimeError, match='basis of a RefConv .* never loaded'):
+        net.train()(images())
+    load_pretrained(net, plain_resnet().state_dict())
+    train(net, 1)
+
+
+def test_initialising_after_loading_is_no_loading():
+    """Runner.train() draws a backbone's weights anew where nothing in its init_cfg loads them."""
+    net = refocused_resnet(source=plain_resnet())
+    net.init_weights()
+    with pytest.raises(RuntimeError, match='never loaded'):
+        net.train()(images())
+
+
+@pytest.mark.parametrize('kind', ['Pretrained', 'GMPretrained'])
+def test_init_cfg_loads_the_basis(kind, tmp_path):
+    plain = plain_resnet()
+    torch.save(plain.state_dict(), tmp_path / 'plain.pth')
+    net = refocused_resnet(init_cfg=dict(type=kind, checkpoint=str(tmp_path / 'plain.pth')))
+    net.init_weights()
+    assert torch.equal(net.layer2[0].conv1.weight, plain.layer2[0].conv1.weight)
+    train(net, 1)
+
+
+def test_resume(tmp_path):
+    """Interrupted after two of four steps and resumed in a fresh network: the same to the last bit."""
+    plain = plain_resnet()
+    torch.manual_seed(3)
+    whole = refocused_resnet(source=plain)
+    first = copy.deepcopy(whole)
+    train(whole, 4)
+    optimizer = train(first, 2)
+    torch.save(dict(state_dict=first.state_dict(), optimizer=optimizer.state_dict()),
+               tmp_path / 'epoch_1.pth')
+    fresh = refocused_resnet()
+    content = load_checkpoint(fresh, str(tmp_path / 'epoch_1.pth'), strict=True)
+    optimizer = torch.optim.SGD(fresh.parameters(), lr=0.01, momentum=0.9, weight_decay=4e-5)
+    optimizer.load_state_dict(content['optimizer'])
+    fresh.train()
+    for step in (2, 3):
+        optimizer.zero_grad()
+        sum(out.square().mean() for out in fresh(images() + step)).backward()
+        optimizer.step()
+    assert all(torch.equal(value, whole.state_dict()[name])
+               for name, value in fresh.state_dict().items())
+
+
+def test_frozen_stages_freeze_maps_too():
+    with pytest.raises(ValueError, match=r'^conv1: a frozen convolution can\'t be refocused with '
+                                         r'init=\'paper\'.*frozen_stages=-1'):
+        refocused_resnet(frozen_stages=1)
+    plain = plain_resnet()
+    net = refocused_resnet(source=plain, frozen_stages=1, gm_cfg=dict(init='identity'))
+    for _ in range(2):
+        learning = {name for name, weight in maps(net).items() if weight.requires_grad}
+        assert learning == {name for name in maps(net) if name[:6] in ('layer2', 'layer3', 'layer4')}
+        train(net, 1)
+    folded = fold_gmconv(net)
+    assert torch.equal(folded.conv1.weight, plain.conv1.weight)
+    assert not folded.conv1.weight.requires_grad and folded.layer2[0].conv1.weight.requires_grad
+    # only in the stages that train: nothing to say against the authors' start
+    refocused_resnet(frozen_stages=1, gm_stem=None, gm_stages=(False, True, True, True))
+
+
+@pytest.mark.parametrize('mask', ['dynamic', 'static'])
+def test_masks_on_refocused_kernels(mask):
+    plain = plain_resnet()
+    net = refocused_resnet(source=plain, kind='GMRefConv', gm_stem=mask,
+                           gm_cfg=dict(init='identity', init_sigma=4))
+    assert set(net.placement().values()) == {f'{mask} refocused', 'static refocused', 'plain'}
+    assert net.placement_summary().startswith(f'stem 1 {mask} refocused; L1 4 static refocused')
+    net.eval()
+    plain.eval()
+    for found, expected in zip(net(images()), plain(images())):  # weights divided by the mask
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    train(net)
+    net.eval()
+    assert all(weight.grad.any() for weight in maps(net).values())
+    assert all(p.grad is not None for layer in net.modules() if isinstance(layer, GMConv2d)
+               for p in layer.mask_parameters())
+    folded = fold_gmconv(net)
+    left = [module for module in folded.modules() if isinstance(module, RefocusedKernel)]
+    assert left == ([folded.conv1] if mask == 'dynamic' else [])
+    for found, expected in zip(folded(images()), net(images())):
+        assert torch.equal(found, expected)
+
+
+def test_frozen_masks_on_refocused_kernels_go_by_the_map():
+    net = refocused_resnet(kind='GMRefConv', gm_stem='static', frozen_stages=1, freeze_masks=False,
+                           gm_cfg=dict(init='identity'))
+    assert net._learning_masks == ['conv1', *(f'layer1.{b}.conv{c}' for b in (0, 1)
+                                              for c in (1, 2))]
+    assert net.conv1.sigma.requires_grad and not net.conv1.convmap.weight.requires_grad
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(gm_stem='dynamic'), r"gm_stem must be one of \(True, False, None\) with kind='RefConv'.*"
+                              "'dynamic'"),
+    (dict(kind='Conv'), r"kind must be one of \('GMConv', 'RefConv', 'GMRefConv'\), got 'Conv'"),
+    (dict(kind='GMRefConv'), r"gm_stem must be one of \('dynamic', 'static', None\), got True"),
+    (dict(gm_cfg=dict(dynamic=False)), 'gm_cfg must not hold "dynamic"'),
+    (dict(gm_cfg=dict(map_kernel_size=5)), r'^layer1\.0\.conv1: map_kernel_size must not be larger'),
+    (dict(depth=50, dcn=dict(type='DCNv2', deform_groups=1),
+          stage_with_dcn=(False, True, True, True)),
+     r'a stage has RefConv or DCN, not both: L2, L3, L4'),
+])
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
+        refocused_resnet(**options)
+
+
+def test_beside_deformable_convolutions():
+    dcn = dict(type='DCNv2', deform_groups=1, fallback_on_stride=False)
+    net = refocused_resnet(50, gm_stages=(True, False, False, False), dcn=dcn,
+                           stage_with_dcn=(False, True, True, True))
+    assert net.placement_summary() == (
+        'stem 1 refocused; L1 7 plain, 3 refocused; L2 9 plain, 4 ModulatedDeformConv2dPack; '
+        'L3 13 plain, 6 ModulatedDeformConv2dPack; L4 7 plain, 3 ModulatedDeformConv2dPack')
+
+
+@pytest.mark.parametrize('name, body', [('MobileNetV2', True), ('MobileNetV2', ['layer2']),
+                                        ('ShuffleNetV2', True)])
+def test_any_backbone(name, body):
+    pytest.importorskip('mmpretrain')
+    cfg = dict(type=f'mmpretrain.{name}')
+    cfg.update(dict(widen_factor=0.25) if name == 'MobileNetV2' else dict(widen_factor=0.5))
+    torch.manual_seed(0)
+    plain = MODELS.build(cfg)
+    net = MODELS.build(dict(type='GMBackbone', kind='RefConv', gm_stem=True, gm_body=body,
+                            backbone=cfg))
+    refocused = {name: layer for name, layer in net.named_modules() if isinstance(layer, RefConv2d)}
+    assert len(refocused) == (len(spatial_convs(plain)) if body is True else 3)
+    assert any(layer.groups > 1 for layer in refocused.values())
+    for layer in refocused.values():
+        assert layer.convmap.weight.numel() == layer.in_channels * layer.out_channels * 9
+    load_pretrained(net, plain.state_dict())
+    train(net)
+    folded = fold_gmconv(net.eval())
+    plain.load_state_dict(folded.state_dict())
+    plain.eval()
+    assert parameters(folded) == parameters(plain)
+    for found, expected in zip(plain(images()), net(images())):
+        assert torch.equal(found, expected)
+
+
+def test_gm_backbone_refuses_masks_of_refconv():
+    with pytest.raises(ValueError, match='gm_body must be True, None or names'):
+        MODELS.build(dict(type='GMBackbone', kind='RefConv', gm_stem=True,
+                          backbone=dict(type='CifarResNet', depth=8)))
+
+
+def test_swap_of_a_trained_network():
+    """In memory, without a checkpoint: the caller says that the weights are trained."""
+    plain = plain_resnet()
+    for trained in (False, True):
+        net = copy.deepcopy(plain)
+        swap(net, spatial_convs(net), 'RefConv', trained=trained, init='identity')
+        assert net.conv1.basis_loaded == trained and type(net.conv1) is RefConv2d
+    train(net, 1)
+    with pytest.raises(ValueError, match='^layer1.0.conv1: map_kernel_size'):
+        swap(plain, spatial_convs(plain), 'RefConv', map_kernel_size=7)
+    assert type(plain.conv1) is nn.Conv2d  # nothing was replaced
+    conv = nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2,
+                     padding_mode='circular', dtype=torch.float64)
+    layer = converted(conv, 'RefConv', init='identity', trained=True)
+    x = torch.randn(2, 4, 9, 12, dtype=torch.float64)
+    assert torch.equal(layer(x), conv(x)) and layer.bias is conv.bias
+
+
+@pytest.mark.parametrize('kind, stem', [('RefConv', True), ('GMRefConv', 'dynamic')])
+def test_detector_forward_and_backward(kind, stem, repo):
+    cfg = Config.fromfile(repo / 'configs/refconv/faster-rcnn_r50_fpn_1x_coco.py')
+    init_default_scope('mmdet')
+    cfg.model.backbone.update(type='GMResNet', kind=kind, gm_stem=stem, depth=18, base_channels=8,
+                              init_cfg=None, frozen_stages=-1, norm_eval=False,
+                              gm_cfg=dict(init='identity'))
+    cfg.model.neck.in_channels = [8, 16, 32, 64]
+    torch.manual_seed(0)
+    detector = MMDET_MODELS.build(cfg.model).train()
+    load_pretrained(detector.backbone, plain_resnet().state_dict())
+    data = detector.data_preprocessor(demo_mm_inputs(1, [[3, 64, 64]]), True)
+    loss, _ = detector.parse_losses(detector(**data, mode='loss'))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(weight.grad is not None and weight.grad.any()
+               for weight in maps(detector.backbone).values())
+    names = {name for name, _ in detector.backbone.named_parameters()}
+    assert 'layer1.0.conv1.weight' not in names and 'layer1.0.conv1.convmap.weight' in names
