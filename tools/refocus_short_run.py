@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument('--epochs', type=int, default=5, help='of each of the two phases')
     parser.add_argument('--every', type=int, default=12, help='train on each N-th image')
     parser.add_argument('--val-every', type=int, default=5, help='test images of the curves')
+    parser.add_argument('--batch', type=int, default=32)
     parser.add_argument('--inits', nargs='+', choices=REF_INITS, default=list(REF_INITS))
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--threads', type=int, default=1)
@@ -32,7 +33,8 @@ def main() -> int:
     args = parser.parse_args()
     try:
         result = refocus_run(args.work_root, args.data, args.depth, args.epochs, args.every,
-                             args.val_every, args.seed, args.threads, args.inits)
+                             args.val_every, args.batch, args.seed, args.threads,
+                             args.inits)
     except RuntimeError as error:
         print(f'refocus_short_run: {error}', file=sys.stderr)
         return 1

@@ -27,7 +27,7 @@ FIRST, CONTINUED = 'plain', 'plain, trained on'
 
 
 def refocus_run(work_root: Path, data: Path, depth: int, epochs: int, every: int, val_every: int,
-                seed: int, threads: int, inits: Sequence[str] = ('paper', )) -> dict:
+                batch: int, seed: int, threads: int, inits: Sequence[str] = ('paper', )) -> dict:
     """Train a plain network; from it, equally long each, the plain one on and RefConv; fold.
 
     Args:
@@ -37,6 +37,7 @@ def refocus_run(work_root: Path, data: Path, depth: int, epochs: int, every: int
         epochs (int): of each of the two phases.
         every, val_every (int): train on each ``every``-th image; for the curves, test on each
             ``val_every``-th one. Accuracies after a phase are of all test images.
+        batch (int): images in an iteration; small, for many iterations in a short run.
         seed (int): of everything random.
         threads (int): that torch may use.
         inits (Sequence[str]): of the maps; a run each.
@@ -51,7 +52,7 @@ def refocus_run(work_root: Path, data: Path, depth: int, epochs: int, every: int
     shared = dict(work_root=work_root, data=data, epochs=epochs, every=every, seed=seed,
                   threads=threads)
     options = [f'model.backbone.backbone.depth={depth}', 'train_cfg.val_interval=1',
-               f'val_dataloader.dataset.every={val_every}']
+               f'val_dataloader.dataset.every={val_every}', f'train_dataloader.batch_size={batch}']
 
     def run(name: str, label: str, start: Path | None = None, further: Sequence[str] = ()) -> Path:
         results.append(train(name, label=label, start=start, further=[*options, *further],
@@ -69,8 +70,8 @@ def refocus_run(work_root: Path, data: Path, depth: int, epochs: int, every: int
     runs = {title: {**outcome(folder, epochs, folders[FIRST]), **curves(folder),
                     'seconds': result['seconds'], 'iterations': result['iterations']}
             for (title, folder), result in zip(folders.items(), results)}
-    return dict(depth=depth, epochs=epochs, every=every, val_every=val_every, seed=seed,
-                threads=threads, runs=runs, code=results[0]['code'],
+    return dict(depth=depth, epochs=epochs, every=every, val_every=val_every, batch=batch,
+                seed=seed, threads=threads, runs=runs, code=results[0]['code'],
                 environment=results[0]['environment'])
 
 
@@ -80,7 +81,7 @@ def _network(folder: Path) -> tuple[Config, nn.Module]:
     config, = (path for path in folder.glob('*.py'))
     cfg = Config.fromfile(config)
     init_default_scope('mmpretrain')
-    return cfg, MODELS.build(cfg.model)
+    return cfg, MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
 
 
 @torch.no_grad()
