@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -122,4 +124,13 @@ def quick_comparisons(device: torch.device | str) -> Iterator[tuple[Comparison, 
 def record(command: Sequence[str]) -> dict[str, Any]:
     """What stands at the head of a file of results."""
     return dict(schema=SCHEMA, command=' '.join(command), code=code_version(),
-                environment=environment(), load_average=round(os.getloadavg()[0], 2), runs=[])
+                environment=environment(), processor=_processor(),
+                load_average=round(os.getloadavg()[0], 2), runs=[])
+
+
+def _processor() -> str:
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else []
+    model = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')),
+                 platform.machine())
+    return f'{model}, {len(os.sched_getaffinity(0))} cores'

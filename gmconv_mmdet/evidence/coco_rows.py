@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..reproduce.coco_folder import find_coco_folder
+from ..reproduce.coco_folder import CocoFolder, find_coco_folder
 from ..reproduce.driver import child_environment, mmdet_tool
 from ..reproduce.rows import Row
 from ..reproduce.run_config import RunOptions, run_config, write_config
@@ -18,6 +18,22 @@ from ..reproduce.run_config import RunOptions, run_config, write_config
 ROWS = tuple(Row('faster-rcnn', backbone) for backbone in (
     'r50', 'r50-gm-stem-l1', 'r50-gm-stem-l1-l2', 'r50-gm-stem-l1-l3', 'r50-gm-stem-l1-l4'))
 _ANNOTATIONS = 'annotations/instances_all.json'
+
+
+def coco128_folder(data: Path) -> CocoFolder:
+    """All images of COCO128 for training and for validation."""
+    return find_coco_folder(data, train_annotations=_ANNOTATIONS, val_annotations=_ANNOTATIONS,
+                            train_images='images', val_images='images')
+
+
+def full_size_config(row: Row, data: Path, images_per_gpu: int) -> Config:
+    """A row's config at its full image size, on COCO128 or any other folder in COCO's format, with
+    random weights in the backbone and trained as there: stem and L1 frozen."""
+    whole = (data / _ANNOTATIONS).is_file()
+    config = run_config(row, 0, RunOptions(
+        coco128_folder(data) if whole else find_coco_folder(data), images_per_gpu=images_per_gpu))
+    config.model.backbone.init_cfg = None
+    return config
 
 
 def short_config(row: Row, data: Path, iterations: int, images_per_gpu: int, amp: bool,
@@ -34,8 +50,7 @@ def short_config(row: Row, data: Path, iterations: int, images_per_gpu: int, amp
         checkpoint (str, optional): the backbone's weights. Without, it is random, and trained from
             the stem on with batch norms that learn.
     """
-    folder = find_coco_folder(data, train_annotations=_ANNOTATIONS, val_annotations=_ANNOTATIONS,
-                              train_images='images', val_images='images')
+    folder = coco128_folder(data)
     config = run_config(row, 0, RunOptions(
         folder, rehearsal=rehearsal, images_per_gpu=images_per_gpu, amp=amp, workers=0 if rehearsal
         else 4, pretrained=checkpoint, pretrained_plain=checkpoint))

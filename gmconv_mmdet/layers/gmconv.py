@@ -8,6 +8,7 @@ import torch.nn as nn
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from . import grouped_samples
 from .frozen_product import FrozenProduct
 from .gaussian_mask import gaussian_mask
 from .masked_conv import can_recompute, masked_conv2d
@@ -143,6 +144,9 @@ class GMConv2d(nn.Conv2d):
         if len(masks) == 0:
             # An empty sum keeps the predictor in the graph, as DDP demands of every parameter.
             return convolve(x, weight * masks.sum(0), bias)
+        if self.padding_mode == 'zeros' and grouped_samples.pays(x, weight):
+            return grouped_samples.conv2d_per_sample(x, weight, masks, bias, self.stride,
+                                                     self.padding, self.dilation, self.groups)
         # One convolution a sample: of the exact forms the fastest in training on a CPU, 1.0-1.6 times
         # the plain 7x7 stem forward and backward (2x512^2, 16x96^2, 64x64^2), where one grouped
         # convolution over all samples took 1.5-2.4 times and unfold with a matrix product 1.5-3.2.

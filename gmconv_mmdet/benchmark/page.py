@@ -1,0 +1,119 @@
+"""The page of all benchmarks, made from files of results."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import growth, tables
+from .targets import TIMES, verdicts
+
+_HEAD = '''# Benchmarks
+
+Made by `{command}` from the JSON files that it names; do not edit.
+
+What a network with masks costs beside the same network without. Variants take turns within each round, in an order that is drawn anew; a ratio is the median, over rounds, of two times from the same round, with the quartiles beside it. Each variant is warmed up, a GPU is waited for before and after each call. Peak memory is that of a training step: on a CPU the most that torch's allocator had given out at one moment, with parameters, their gradients and the optimizer's state; on a GPU its allocator's peak. A step is forward, backward and SGD with momentum and weight decay; everything is trained (`frozen_stages=-1`) unless a title says otherwise; weights and images are random.
+
+`plain` is mmdet's ResNet-50, `S-GM` has static masks throughout, `GM` a dynamic stem and static masks, `DCN` deformable convolutions in L2-L4, `GM-DCN` those and masks in stem and L1, `RefConv` refocused kernels; `folded` means through `fold_gmconv`.
+
+```bash
+python tools/benchmark.py --quick        # two minutes on two cores
+```
+'''
+
+
+def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: str | None) -> str:
+    """The page as Markdown.
+
+    Args:
+        files (Sequence[tuple[Path, dict]]): each file's name and content, of ``tools/benchmark.py``,
+            ``tools/time_shares.py`` or the stage ``benchmark`` of ``tools/gpu_evidence.sh``.
+        command (str): what makes the page.
+        picture (str, optional): the plot of :func:`draw`, relative to the page.
+    """
+    contents = [(path, flat(content)) for path, content in files]
+    lines = [_HEAD.format(command=command), '## Targets', '',
+             'As ratios to the plain network in the same run; backbone, 2 x 3 x 512 x 512 or more.',
+             '', *_targets([content for _, content in contents])]
+    for path, content in contents:
+        if content['runs']:
+            lines += ['', f'## {path.stem}', '', *tables.environment_lines(content)]
+        for run in content['runs']:
+            lines += ['', f'### {tables.title(run)}', '', *tables.run_table(run)]
+    sweeps = [(path, content) for path, content in contents if content.get('growth')]
+    if sweeps:
+        lines += ['', '## As layers grow', '',
+                  'Forward and backward of one layer: ResNet\'s stem (7x7, stride 2, 3 to 64 '
+                  'channels) by batch at 224x224 and by image at batch 2; a layer of 32 channels at '
+                  '56x56 by kernel; a 3x3 layer at 28x28 by channels.']
+        if picture:
+            lines += ['', f'![ratios of static and dynamic layers to plain ones]({picture})']
+    for _, content in sweeps:
+        lines += ['', *tables.environment_lines(content)]
+        for sweep in content['growth']:
+            lines += ['', *growth.table(sweep)]
+    for _, content in contents:
+        if 'time_shares' in content:
+            lines += ['', f'## Time shares: {content["time_shares"]["row"]}', '',
+                      'Images of COCO128 resized as for COCO (1333x800), loaded in the training '
+                      'process; random weights, so that hardly a box reaches the metric (its time on '
+                      'plausible boxes: `tools/compare_coco_eval.py`).', '',
+                      *tables.environment_lines(content), '',
+                      *tables.shares_tables(content['time_shares'])]
+    return '\n'.join(lines) + '\n'
+
+
+def flat(content: dict[str, Any]) -> dict[str, Any]:
+    """Results of a stage of ``tools/gpu_evidence.sh`` in the form of ``tools/benchmark.py``."""
+    if 'parts' not in content:
+        return content
+    done = [part['result'] for part in content['parts'].values() if part['done']]
+    return dict(command='bash tools/gpu_evidence.sh', code=content['code'],
+                environment=content['environment'],
+                runs=[result for result in done if 'rows' in result],
+                growth=[result for result in done if 'points' in result])
+
+
+def _targets(contents: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield '| what | measured | target | |'
+    yield '| --- | --- | --- | --- |'
+    found = [verdict for content in contents for verdict in verdicts(content)]
+    for verdict in found:
+        wanted, met = verdict.text().split('target ')[1].split(': ')
+        yield f'| {verdict.what} | {verdict.value:.3f} | {wanted} | {met} |'
+    if not any('CUDA' in verdict.what for verdict in found):
+        for (work, variant), (_, (low, high)) in TIMES.items():
+            wanted = f'<= {high:g}' if low <= 0 else f'{low:g} to {high:g}'
+            yield f'| time of {variant}, {work}, CUDA | | {wanted} | not measured: no GPU yet |'
+
+
+def draw(sweeps: Sequence[dict[str, Any]], path: Path) -> None:
+    """Plot how ratios to a plain layer change: a panel for each sweep, bands for the quartiles."""
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
+    figure, axes = plt.subplots(1, len(sweeps), figsize=(3.4 * len(sweeps), 3.4), sharey=True,
+                                layout='constrained', squeeze=False)
+    units = dict(batch='batch (images)', image='side of the image (pixels)',
+                 kernel='side of the kernel (cells)', channels='channels, in and out')
+    for axis, sweep in zip(axes[0], sweeps):
+        values = [point['value'] for point in sweep['points']]
+        for index, (name, color) in enumerate((('static', '#0072b2'), ('dynamic', '#d55e00')), 1):
+            rows = [point['rows'][index] for point in sweep['points']]
+            axis.plot(values, [row['ratio'] for row in rows], 'o-', color=color, label=name,
+                      markersize=4)
+            axis.fill_between(values, [row['ratio_low'] for row in rows],
+                              [row['ratio_high'] for row in rows], color=color, alpha=0.2,
+                              linewidth=0)
+        axis.axhline(1, color='0.4', linewidth=0.8)
+        axis.set_xscale('log', base=2)
+        axis.set_xticks(values, [str(value) for value in values], fontsize=8)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlabel(units[sweep['quantity']])
+        axis.grid(axis='y', alpha=0.3)
+    axes[0][0].set_ylabel('time of forward and backward,\nratio to the plain layer')
+    axes[0][0].legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
