@@ -1,5 +1,6 @@
 import re
 
+from gmconv_mmdet import doctor
 from gmconv_mmdet.reproduce.provenance import code_version, environment
 
 
@@ -9,5 +10,6 @@ def test_code_version_is_a_commit_or_a_version():
 
 def test_environment_names_what_numbers_depend_on():
     facts = environment()
-    assert {'torch', 'mmdet', 'numpy', 'pycocotools', 'gmconv_mmdet', 'Python'} <= set(facts)
+    mmdet = doctor.installed_stack().mmdet[0]
+    assert {'torch', mmdet, 'numpy', 'pycocotools', 'gmconv_mmdet', 'Python'} <= set(facts)
     assert all('\n' not in value for value in facts.values())
