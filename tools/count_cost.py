@@ -1,18 +1,19 @@
 """Count parameters and FLOPs of the models of Tables I and II and print them beside the paper's.
 
-    python tools/count_cost.py
+    python tools/count_cost.py [--refconv]
 
-Needs mmpretrain, no data.
+With --refconv: what RefConv's configs hold in training and folded. Needs mmpretrain, no data.
 """
 import argparse
 
-from gmconv_mmdet.reproduce.cost import cost_table
+from gmconv_mmdet.reproduce.cost import cost_table, refocused_table
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print(cost_table())
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--refconv', action='store_true', help='RefConv instead of GMConv')
+    print(refocused_table() if parser.parse_args().refconv else cost_table())
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
-"""Parameters and FLOPs of a classifier, counted as the paper's Tables I and II have them."""
+"""Parameters and FLOPs of a classifier, counted as the paper's Tables I and II have them, and what
+RefConv adds while a network is trained."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,9 +7,12 @@ from typing import NamedTuple
 
 import torch
 from mmengine.analysis import FlopAnalyzer
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, init_default_scope
 
+from ..analysis.configured_network import config_scope, without_weights
+from ..deploy import fold_gmconv
+from ..layers import RefocusedKernel
 from .paper import TABLE_I, TABLE_II
 from .rows import config_folder
 
@@ -24,6 +28,10 @@ _CONFIGS = {
     ('II', 'ResNet-50'): ('pretrain/resnet50{}_8xb32_in1k', 224),
     ('II', 'AlexNet'): ('pretrain/alexnet{}_8xb32_in1k', 224),
 }
+# RefConv's configs, and the part of each that is built.
+_REFOCUSED = ('cifar/resnet20-refconv_cifar10', 'pretrain/resnet18-refconv_8xb64_in1k',
+              'pretrain/resnet50-refconv_8xb64_in1k', 'pretrain/mobilenet-v2-refconv_8xb64_in1k',
+              'refconv/faster-rcnn_r50-refconv_fpn_1x_coco')
 _METHODS = {'StdConv': '', 'S-GMConv': '-sgmconv', 'GMConv': '-gmconv'}
 
 
@@ -70,4 +78,44 @@ def cost_table() -> str:
             lines.append(f'| {table} | {result.model} | {result.method} | {name} | '
                          f'{result.params_m:.2f} | {cost.parameters / 1e6:.6f} | {flops} | '
                          f'{cost.flops / 1e6:.1f} |')
+    return '\n'.join(lines)
+
+
+class RefocusedCost(NamedTuple):
+    """Numbers that a network with RefConv has to keep."""
+    layers: int  # refocused
+    trained: int  # parameters with a gradient
+    frozen: int  # parameters without: frozen stages
+    basis: int  # in the frozen kernels
+    folded: int  # parameters of the network that is left
+
+
+def refocused_cost(config: str | Path) -> RefocusedCost:
+    """Count what the whole model of a config holds in training, and folded.
+
+    Args:
+        config (str | Path): of mmpretrain or MMDetection; nothing is downloaded.
+    """
+    config = Config.fromfile(config)
+    with config_scope(config):
+        model = MODELS.build(ConfigDict(without_weights(config.model)))
+    model.train()  # mmdet freezes its stages here
+    layers = [layer for layer in model.modules()
+              if isinstance(layer, RefocusedKernel) and layer.convmap is not None]
+    counts = {learns: sum(p.numel() for p in model.parameters() if p.requires_grad == learns)
+              for learns in (True, False)}
+    return RefocusedCost(len(layers), counts[True], counts[False],
+                         sum(layer.weight.numel() for layer in layers),
+                         sum(p.numel() for p in fold_gmconv(model, inplace=True).parameters()))
+
+
+def refocused_table() -> str:
+    """:class:`RefocusedCost` of RefConv's configs, in millions, as Markdown."""
+    lines = ['| config | RefConv layers | trained (M) | frozen parameters (M) | frozen basis (M) '
+             '| folded (M) |',
+             '| --- | --- | --- | --- | --- | --- |']
+    for name in _REFOCUSED:
+        layers, *numbers = refocused_cost(config_folder().parent / f'{name}.py')
+        lines.append(f'| {name} | {layers} | '
+                     + ' | '.join(f'{number / 1e6:.3f}' for number in numbers) + ' |')
     return '\n'.join(lines)

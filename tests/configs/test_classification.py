@@ -17,7 +17,7 @@ from gmconv_mmdet.reproduce.cost import classifier_cost  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
 CIFAR = sorted(path.stem for path in (ROOT / 'cifar').glob('*.py'))
-IN1K = sorted(path.stem for path in (ROOT / 'pretrain').glob('*_in1k.py'))
+IN1K = sorted(path.stem for path in (ROOT / 'pretrain').glob('*_8xb32_in1k.py'))
 
 # Tables I and II: config -> Params (M, as printed), FLOPs (M), tolerance
 TABLES = {

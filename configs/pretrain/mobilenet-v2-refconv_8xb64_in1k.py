@@ -1,0 +1,3 @@
+# RefConv in every convolution larger than 1x1, on top of the trained plain network.
+_base_ = './mobilenet-v2-continued_8xb64_in1k.py'
+model = dict(backbone=dict(kind='RefConv', gm_stem=True, gm_body=True))
