@@ -98,6 +98,25 @@ def test_dcn_hybrid(tmp_path):
     assert '13 ModulatedDeformConv2dPack' in report.text()
 
 
+@pytest.mark.parametrize('kind, stem, left', [
+    ('RefConv', True, {}), ('GMRefConv', 'static', {}),
+    ('GMRefConv', 'dynamic', {'backbone.conv1': 'dynamic GMRefConv'})])
+def test_refocused_detector(tmp_path, kind, stem, left):
+    config, checkpoint, model = write_detector(tmp_path, kind=kind, gm_stem=stem)
+    report = fuse(config, checkpoint, tmp_path / 'folded')
+    name = kind if kind == 'RefConv' else 'static GMRefConv'
+    assert f'folded exactly: {17 - len(left)} {name}' in report.text() and report.left == left
+    assert report.needs_package == (['GMResNet'] if left else [])
+    assert 'kind' not in report.config.read_text() or left
+    cfg, folded, _ = load_detector(report.config, report.checkpoint)
+    with torch.no_grad():
+        for found, expected in zip(folded.extract_feat(images()), model.extract_feat(images())):
+            assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    if not left:
+        with pytest.raises(FuseError, match='no static GMConv or RefConv to fold'):
+            fuse(report.config, report.checkpoint, tmp_path / 'again')
+
+
 def test_refusals(tmp_path):
     config, checkpoint, model = write_detector(tmp_path, gm_stem='static')
     with pytest.raises(FuseError, match='average stem needs calibration images'):

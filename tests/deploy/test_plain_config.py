@@ -28,6 +28,18 @@ def test_gm_resnet_becomes_resnet(prefix):
     assert 'custom_imports' not in folded and not our_names() & set(names_in(folded.to_dict()))
 
 
+@pytest.mark.parametrize('kind, stem', [('RefConv', True), ('GMRefConv', 'static')])
+def test_refocused_kernels_leave_nothing(kind, stem):
+    backbone = config(dict(type='GMResNet', depth=50, kind=kind, gm_stem=stem,
+                           gm_cfg=dict(init='identity')))
+    assert folded_config(backbone, False).model.backbone.to_dict() == dict(type='ResNet', depth=50)
+    body = config(dict(type='GMBackbone', kind=kind, gm_stem=stem,
+                       backbone=dict(type='ResNeXt', depth=50)))
+    assert folded_config(body, False).model.backbone.to_dict() == dict(type='ResNeXt', depth=50)
+    layer = Config(dict(model=dict(type='FPN', conv_cfg=dict(type=kind, map_kernel_size=3))))
+    assert folded_config(layer, False).model.conv_cfg.to_dict() == dict(type='Conv2d')
+
+
 def test_a_dynamic_stem_keeps_gm_resnet():
     cfg = config(dict(type='GMResNet', depth=50, num_stages=3, gm_stages=(True, ) * 3,
                       gm_cfg=dict(sigma_pattern='sigma')))
