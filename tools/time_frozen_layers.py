@@ -3,22 +3,15 @@
     python tools/time_frozen_layers.py [--size H W] [--batch N] [--steps N]
 
 A GMResNet-50 with a static stem and frozen_stages=1, as mmdet trains it: stem and L1 are frozen, 4
-masked layers. Kept and computed-anew steps alternate; medians are printed.
+masked layers. Kept and computed-anew steps take turns; medians are printed, and the median of their
+ratios.
 """
 import argparse
-import statistics
-import time
 
 import torch
 
 from gmconv_mmdet import GMConv2d, GMResNet
-from gmconv_mmdet.layers.frozen_product import FrozenProduct
-
-
-def seconds(call) -> float:
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
+from gmconv_mmdet.benchmark import compare
 
 
 def main() -> None:
@@ -36,7 +29,7 @@ def main() -> None:
 
     def forget() -> None:
         for layer in layers:
-            layer._frozen_product = FrozenProduct()
+            layer._frozen_product.forget()
 
     def masked_weights() -> None:
         for layer in layers:
@@ -45,22 +38,12 @@ def main() -> None:
     def step() -> None:
         sum(out.mean() for out in model(image)).backward()
 
-    names = ('computed anew', 'kept')
-    times = {(what, name): [] for what in ('weights', 'steps') for name in names}
-    for what, call, repetitions in (('weights', masked_weights, 20 * args.steps),
-                                    ('steps', step, args.steps)):
-        call()
-        for _ in range(repetitions):
-            for name in names:
-                if name == 'computed anew':
-                    forget()
-                else:
-                    masked_weights()
-                times[what, name].append(seconds(call))
-    for what, label in (('weights', f'masked weights of {len(layers)} frozen layers'),
-                        ('steps', 'training step of the backbone')):
-        anew, kept = (statistics.median(times[what, name]) * 1e3 for name in names)
-        print(f'{label}: computed anew {anew:.3f} ms, kept {kept:.3f} ms, ratio {kept / anew:.3f}')
+    for label, call, rounds in (
+            (f'masked weights of {len(layers)} frozen layers', masked_weights, 20 * args.steps),
+            ('training step of the backbone', step, args.steps)):
+        anew, kept = compare({'anew': lambda call=call: (forget(), call()), 'kept': call}, rounds)
+        print(f'{label}: computed anew {1e3 * anew.seconds:.3f} ms, kept {1e3 * kept.seconds:.3f} '
+              f'ms, ratio {kept.ratio:.3f}')
 
 
 if __name__ == '__main__':
