@@ -14,7 +14,8 @@ from gmconv_mmdet.backbones import GMResNet
 from ..processes import torchrun
 
 NETWORKS = ('static', 'dynamic stem', 'dynamic stem, sigma pair', 'dynamic stem and body',
-            'DCN hybrid', 'frozen stem and L1, their masks learn', 'checkpointed activations')
+            'DCN hybrid', 'frozen stem and L1, their masks learn', 'RefConv',
+            'GMRefConv', 'checkpointed activations')
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +33,7 @@ def test_two_processes_train_as_one_with_the_joint_batch(results, network):
     result = results[network]
     assert result['ranks_differ_by'] == 0  # all ranks hold the same weights, to the last bit
     assert max(result['loss'], result['gradients'], result['weights']) < 1e-12, result
-    assert result['mask_gradients'] and not result['vanishing']  # the masks took part
+    assert result['our_gradients'] and not result['vanishing']  # masks and maps took part
 
 
 @pytest.fixture

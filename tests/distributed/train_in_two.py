@@ -58,6 +58,8 @@ NETWORKS = {
     'dynamic stem and body': lambda: all_dynamic(resnet(gm_stem=None, gm_stages=(False, ) * 4)),
     'DCN hybrid': lambda: resnet(50, gm_stages=(True, False, False, False), **DCN),
     'frozen stem and L1, their masks learn': lambda: resnet(frozen_stages=1, freeze_masks=False),
+    'RefConv': lambda: resnet(kind='RefConv', gm_stem=True),
+    'GMRefConv': lambda: resnet(kind='GMRefConv', gm_cfg=dict(init='identity')),
     'checkpointed activations': lambda: resnet(with_cp=True),
 }
 
@@ -107,6 +109,7 @@ def compare(build) -> dict:
     model = Classifier(build())
     model.backbone.init_weights()
     model.double()
+    model.backbone.load_state_dict(model.backbone.state_dict())  # RefConv wants a basis loaded
     model(torch.zeros(1, 3, SIZE, SIZE, dtype=torch.double))
     deform(model)
     alone = copy.deepcopy(model)
@@ -128,15 +131,15 @@ def compare(build) -> dict:
     result = dict(steps=STEPS, ranks_differ_by=apart)
     if rank == 0:
         joint = train(alone, images, labels)
-        masks = [n for n in joint[0][1] if '.sigma' in n]
+        ours = [n for n in joint[0][1] if '.sigma' in n or '.convmap' in n]
         result.update(
             loss=max(abs(float(a / world - b)) for a, (b, _, _) in zip(losses, joint)),
             gradients=max(largest_difference(a, b)
                           for (_, a, _), (_, b, _) in zip(together, joint)),
             weights=max(largest_difference(a, b)
                         for (_, _, a), (_, _, b) in zip(together, joint)),
-            mask_gradients=len(masks),
-            vanishing=[n for n in masks if not joint[-1][1][n].abs().max() > 1e-9])
+            our_gradients=len(ours),
+            vanishing=[n for n in ours if not joint[-1][1][n].abs().max() > 1e-9])
     return result
 
 
