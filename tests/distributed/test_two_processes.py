@@ -32,7 +32,7 @@ def results(tmp_path_factory):
 def test_two_processes_train_as_one_with_the_joint_batch(results, network):
     result = results[network]
     assert result['ranks_differ_by'] == 0  # all ranks hold the same weights, to the last bit
-    assert max(result['loss'], result['gradients'], result['weights']) < 1e-12, result
+    assert max(result['loss'], result['gradients'], result['weights']) < 1e-10, result
     assert result['our_gradients'] and not result['vanishing']  # masks and maps took part
 
 
