@@ -2,6 +2,7 @@
 RefConv adds while a network is trained."""
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,6 +89,7 @@ class RefocusedCost(NamedTuple):
     frozen: int  # parameters without: frozen stages
     basis: int  # in the frozen kernels
     folded: int  # parameters of the network that is left
+    map_macs: int  # multiply-adds of the maps in a forward pass, whatever the image and the batch
 
 
 def refocused_cost(config: str | Path) -> RefocusedCost:
@@ -106,14 +108,16 @@ def refocused_cost(config: str | Path) -> RefocusedCost:
               for learns in (True, False)}
     return RefocusedCost(len(layers), counts[True], counts[False],
                          sum(layer.weight.numel() for layer in layers),
-                         sum(p.numel() for p in fold_gmconv(model, inplace=True).parameters()))
+                         sum(p.numel() for p in fold_gmconv(model).parameters()),
+                         sum(layer.convmap.weight.numel() * prod(layer.kernel_size)
+                             for layer in layers))
 
 
 def refocused_table() -> str:
     """:class:`RefocusedCost` of RefConv's configs, in millions, as Markdown."""
     lines = ['| config | RefConv layers | trained (M) | frozen parameters (M) | frozen basis (M) '
-             '| folded (M) |',
-             '| --- | --- | --- | --- | --- | --- |']
+             '| folded (M) | multiply-adds of the maps (M) |',
+             '| --- | --- | --- | --- | --- | --- | --- |']
     for name in _REFOCUSED:
         layers, *numbers = refocused_cost(config_folder().parent / f'{name}.py')
         lines.append(f'| {name} | {layers} | '
