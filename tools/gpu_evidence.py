@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='on CIFAR')
     parser.add_argument('--jobs', type=int, default=3, help='trainings on CIFAR at once')
     parser.add_argument('--iterations', type=int, default=300, help='on COCO128')
-    parser.add_argument('--images-per-gpu', type=int, default=8, help='on COCO128')
+    parser.add_argument('--images-per-gpu', type=int, default=4, help='on COCO128')
     parser.add_argument('--checkpoint', help='weights of the backbone on COCO128; else random')
     args = parser.parse_args()
     device = 'cuda' if torch.cuda.is_available() else 'cpu'

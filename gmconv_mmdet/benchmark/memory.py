@@ -37,9 +37,8 @@ def peak_bytes(call: Callable[[], object], device: torch.device | str = 'cpu') -
         call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    # acc_events: without it torch 2.11 warns of a change to come
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU],
-                                profile_memory=True, acc_events=True) as profile:
+                                profile_memory=True) as profile:
         call()
     changes = sorted((event.start_ns(), event.nbytes())
                      for event in profile.profiler.kineto_results.events()

@@ -1,6 +1,7 @@
 """Rows of Table V, briefly trained on COCO128 from random weights, with mmdet's own tool."""
 from __future__ import annotations
 
+import csv
 import json
 import math
 import subprocess
@@ -71,8 +72,8 @@ def train_row(row: Row, config: Config, folder: Path, gpus: int) -> dict[str, An
     """Train and evaluate.
 
     Returns:
-        dict: losses by iteration (every tenth), whether all are finite, COCO's numbers on the
-        training images.
+        dict: losses by iteration (every tenth), whether all are finite, the masks at the end (a line
+        of ``SigmaLogHook``'s table each), COCO's numbers on the training images.
 
     Raises:
         RuntimeError: the training failed; its output's last lines.
@@ -88,14 +89,22 @@ def train_row(row: Row, config: Config, folder: Path, gpus: int) -> dict[str, An
     if status:
         raise RuntimeError(f'{row.name} failed with {status}:\n'
                            + '\n'.join(log.read_text(errors='replace').splitlines()[-15:]))
-    newest = max(folder.glob('*/vis_data/scalars.json'), key=lambda path: path.parent.parent.name)
-    lines = [json.loads(line) for line in newest.read_text().splitlines()]
+    newest = max((path.parent for path in folder.glob('*/vis_data')), key=lambda path: path.name)
+    scalars = (newest / 'vis_data' / 'scalars.json').read_text()
+    lines = [json.loads(line) for line in scalars.splitlines()]
     steps = [line for line in lines if 'loss' in line]
     metrics = next(line for line in reversed(lines) if 'coco/bbox_mAP' in line)
     losses = [line['loss'] for line in steps]
-    sigmas = {key: value for key, value in steps[-1].items() if 'sigma' in key}
     return dict(
-        row=row.name, losses=losses, finite=all(map(math.isfinite, losses)), sigmas=sigmas,
+        row=row.name, losses=losses, finite=all(map(math.isfinite, losses)),
+        masks=_read_table(newest / 'masks.csv'),
         seconds_per_iteration=steps[-1].get('time'), memory_mb=steps[-1].get('memory'),
         metrics={key.removeprefix('coco/'): value for key, value in metrics.items()
                  if key.startswith('coco/')})
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():  # a row without masks
+        return []
+    with path.open(newline='') as file:
+        return list(csv.DictReader(file))

@@ -34,7 +34,7 @@ class Options(NamedTuple):
     seeds: tuple[int, ...] = (0, 1, 2)
     jobs: int = 3  # trainings on CIFAR at once
     iterations: int = 300  # on COCO128
-    images_per_gpu: int = 8
+    images_per_gpu: int = 4
     checkpoint: str | None = None  # weights of the backbone on COCO128
 
     def left(self) -> float:
