@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import Dataset
 
-_VALIDATED = 'validated_after'  # so many epochs or iterations; in the message hub
+_VALIDATED = 'last_validation'  # after so many epochs or iterations; in the message hub
 
 
 @HOOKS.register_module()

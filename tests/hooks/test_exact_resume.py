@@ -109,6 +109,17 @@ def test_best_score_is_known_after_a_resume(tmp_path):
     assert found[0] == found[1] and len(found[0]) == 1
 
 
+def test_its_notes_do_not_show_among_metrics(tmp_path):
+    train_interrupted(tmp_path, (6, ))
+    for path in tmp_path.glob('*/*/scalars.json'):
+        for line in path.read_text().splitlines():
+            assert 'last_validation' not in line
+    runner = small_runner(tmp_path, hooks=[EXACT])
+    runner.train()
+    tag, _ = runner.log_processor.get_log_after_epoch(runner, 1, 'val')
+    assert set(tag) <= {'score', 'data_time', 'time'}
+
+
 def test_runs_with_other_seeds_differ(tmp_path):
     first, data = train_interrupted(tmp_path / 'a', (), seed=0)
     second, others = train_interrupted(tmp_path / 'b', (), seed=1)
