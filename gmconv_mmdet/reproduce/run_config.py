@@ -71,7 +71,7 @@ def run_config(row: Row, seed: int, options: RunOptions,
     cfg.train_dataloader.batch_size = options.images_per_gpu
     cfg.auto_scale_lr.enable = True  # lr by batch size: 0.02 at the paper's 16 images
     cfg.randomness = dict(seed=seed)
-    # The newest checkpoint may be cut short by a kill, so the one before it has to stay.
+    # One before the newest, should that be damaged: by a copy that broke off, or a disk.
     cfg.default_hooks.checkpoint.max_keep_ckpts = 2
     if options.amp:
         cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
