@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument('--data', type=Path, default=Path('data/cifar10_packed'),
                         help='folder with cifar10_{train,test}.npz')
     parser.add_argument('--depth', type=int, default=8, help='of the CIFAR ResNet')
-    parser.add_argument('--epochs', type=int, default=5, help='of each of the two phases')
+    parser.add_argument('--epochs', type=int, default=4, help='of each of the two phases')
     parser.add_argument('--every', type=int, default=12, help='train on each N-th image')
     parser.add_argument('--val-every', type=int, default=5, help='test images of the curves')
     parser.add_argument('--batch', type=int, default=32)

@@ -58,7 +58,8 @@ def parameters(net):
 
 @pytest.mark.parametrize('init', ['paper', 'identity'])
 @pytest.mark.parametrize('depth, options', [
-    (18, {}), (50, {}), (50, dict(deep_stem=True, avg_down=True)), (18, dict(norm_eval=True))])
+    (18, {}), (50, {}),
+    pytest.param(50, dict(deep_stem=True, avg_down=True), marks=pytest.mark.slow)])
 def test_train_fold_and_load_strictly_into_mmdets_resnet(depth, options, init):
     plain = plain_resnet(depth, **options)
     net = refocused_resnet(depth, plain, gm_cfg=dict(init=init), **options)
@@ -216,8 +217,9 @@ def test_beside_deformable_convolutions():
         'L3 13 plain, 6 ModulatedDeformConv2dPack; L4 7 plain, 3 ModulatedDeformConv2dPack')
 
 
-@pytest.mark.parametrize('name, body', [('MobileNetV2', True), ('MobileNetV2', ['layer2']),
-                                        ('ShuffleNetV2', True)])
+@pytest.mark.parametrize('name, body', [
+    ('MobileNetV2', True), pytest.param('MobileNetV2', ['layer2'], marks=pytest.mark.slow),
+    pytest.param('ShuffleNetV2', True, marks=pytest.mark.slow)])
 def test_any_backbone(name, body):
     pytest.importorskip('mmpretrain')
     cfg = dict(type=f'mmpretrain.{name}')
@@ -265,7 +267,8 @@ def test_swap_of_a_trained_network():
     assert torch.equal(layer(x), conv(x)) and layer.bias is conv.bias
 
 
-@pytest.mark.parametrize('kind, stem', [('RefConv', True), ('GMRefConv', 'dynamic')])
+@pytest.mark.parametrize('kind, stem', [
+    ('RefConv', True), pytest.param('GMRefConv', 'dynamic', marks=pytest.mark.slow)])
 def test_detector_forward_and_backward(kind, stem, repo):
     cfg = Config.fromfile(repo / 'configs/refconv/faster-rcnn_r50_fpn_1x_coco.py')
     init_default_scope('mmdet')

@@ -64,7 +64,8 @@ def test_imagenet_recipes(network):
     assert all(layer.basis_loaded for layer in refocused(ref).values())
 
 
-@pytest.mark.parametrize('data', ['cifar10', 'cifar10-packed'])
+@pytest.mark.parametrize('data', [
+    'cifar10', pytest.param('cifar10-packed', marks=pytest.mark.slow)])
 def test_cifar_recipe(data):
     pytest.importorskip('mmpretrain')
     plain, ref = load(f'cifar/resnet20_{data}'), load(f'cifar/resnet20-refconv_{data}')

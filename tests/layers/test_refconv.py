@@ -115,14 +115,14 @@ def test_mask_on_the_refocused_kernel_equals_oracle(groups, dynamic):
 @st.composite
 def convolutions(draw):
     groups = draw(st.integers(1, 3))
-    size = draw(st.tuples(*[st.sampled_from([1, 3, 5])] * 2))
-    kernel = tuple(draw(st.integers(side, 6)) for side in size)
-    return dict(in_channels=groups * draw(st.integers(1, 3)),
-                out_channels=groups * draw(st.integers(1, 3)), kernel_size=kernel, groups=groups,
+    size = draw(st.tuples(*[st.sampled_from([1, 3])] * 2))
+    kernel = tuple(draw(st.integers(side, 5)) for side in size)
+    return dict(in_channels=groups * draw(st.integers(1, 2)),
+                out_channels=groups * draw(st.integers(1, 2)), kernel_size=kernel, groups=groups,
                 map_kernel_size=size, bias=draw(st.booleans()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(convolutions())
 def test_parameters_kernel_and_fold_of_any_layer(kwargs):
     conv = double(**kwargs)
@@ -152,13 +152,13 @@ def test_parameters_kernel_and_fold_of_any_layer(kwargs):
     assert set(deployed.state_dict()) == set(plain.state_dict())
 
 
-@pytest.mark.parametrize('groups', [1, 2, 4])
-@pytest.mark.parametrize('cls', [RefConv2d, GMRefConv2d])
+@pytest.mark.parametrize('cls, groups', [(RefConv2d, 1), (RefConv2d, 2), (RefConv2d, 4),
+                                         (GMRefConv2d, 2)])
 def test_gradcheck(cls, groups):
     torch.manual_seed(1)
     conv = double(4, 4, (3, 4), cls=cls, groups=groups, stride=2, padding=1)
     assert not conv.weight.requires_grad
-    x = torch.randn(2, 4, 4, 5, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, 4, 4, 5, dtype=torch.float64, requires_grad=True)
     parameters = tuple(conv.parameters())
     assert len(parameters) == (2 if cls is RefConv2d else 3)
     assert torch.autograd.gradcheck(lambda x, *_: conv(x), (x, *parameters))
@@ -362,6 +362,7 @@ def test_beside_a_batch_norm(groups):
         torch.testing.assert_close(module(x), module.norm(module.conv(x)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiled_training_step():
     torch.manual_seed(0)
     conv = loaded(RefConv2d(3, 4, 3))
