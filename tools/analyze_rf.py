@@ -11,8 +11,6 @@ import json
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-
 import gmconv_mmdet.analysis.field_table as table
 from gmconv_mmdet.analysis.configured_network import (analyze_config, configured_scale,
                                                       configured_size, roi_assignment)
@@ -20,6 +18,7 @@ from gmconv_mmdet.analysis.field_picture import save_picture
 from gmconv_mmdet.analysis.field_trace import ReceptiveFieldError
 from gmconv_mmdet.analysis.fpn_assignment import boxes_beyond_field, resized_boxes
 from gmconv_mmdet.analysis.refinement import advise, write_config
+from gmconv_mmdet.config_file import read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,7 +43,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     size = tuple(args.size) if args.size else configured_size(cfg)
     if size is None:
         raise ValueError(f'{args.config} names no test scale: give --size H W')

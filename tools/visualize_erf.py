@@ -13,14 +13,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-
 from gmconv_mmdet.analysis.coco_objects import draw_objects
 from gmconv_mmdet.analysis.configured_model import load_model, model_labels
 from gmconv_mmdet.analysis.erf_gallery import result_file, saved_results, write_gallery
 from gmconv_mmdet.analysis.erf_network import measure_network
 from gmconv_mmdet.analysis.erf_objects import measure_objects
 from gmconv_mmdet.analysis.image_files import configured_test_set, image_files
+from gmconv_mmdet.config_file import read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,7 +55,7 @@ def parse_args() -> argparse.Namespace:
 def measure(args: argparse.Namespace) -> list:
     configs, checkpoints = zip(*((config, checkpoint or None) for config, _, checkpoint in
                                  (model.partition(',') for model in args.models)))
-    annotations, folder = configured_test_set(Config.fromfile(configs[0])) or (None, None)
+    annotations, folder = configured_test_set(read_config(configs[0])) or (None, None)
     folder = args.images or folder
     if folder is None:
         raise ValueError(f'{configs[0]} names no test set: give --images')

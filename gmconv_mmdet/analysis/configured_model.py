@@ -14,6 +14,7 @@ import torch.nn as nn
 from mmengine.config import Config
 from torch import Tensor
 
+from ..config_file import one_line, read_config
 from .configured_network import FeatureExtractor, build_extractor, load_weights
 
 SEED = 0  # of random weights
@@ -62,9 +63,9 @@ def load_model(config: str, checkpoint: str | None = None, label: str | None = N
     Without a checkpoint the weights are random, see :func:`randomize`.
 
     Raises:
-        ValueError: the checkpoint holds nothing for this network, or other shapes.
+        ValueError: the config, the checkpoint or the device can't be used.
     """
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)  # for what randomize leaves alone, as the predictors of sigmas
         network = build_extractor(cfg)
@@ -76,10 +77,14 @@ def load_model(config: str, checkpoint: str | None = None, label: str | None = N
             '' if count == total else f', {count} of {total} tensors, the others random')
     network.eval()
     network.requires_grad_(False)
+    try:
+        network.to(device)
+    except (RuntimeError, AssertionError) as error:  # no such device, or none that works
+        raise ValueError(f'the device {device!r} can\'t be used: {one_line(error)}') from error
     written = os.stat(checkpoint) if checkpoint else None
     origin = f'{written.st_size} {written.st_mtime_ns}' if written else f'seed {SEED}'
     key = hashlib.sha256(f'{cfg.model.to_dict()!r} {origin}'.encode()).hexdigest()[:16]
-    return ConfiguredModel(label or Path(config).stem, cfg, network.to(device), weights, key)
+    return ConfiguredModel(label or Path(config).stem, cfg, network, weights, key)
 
 
 @torch.no_grad()

@@ -3,12 +3,14 @@
 import copy
 from typing import Any, ContextManager, Dict, List, Mapping, Optional, Tuple
 
-import torch
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
+from ..config_file import building
+from ..weights.checkpoint_file import CheckpointError, read_checkpoint
+from ..weights.usable_tensors import refuse_unusable, tensors_by_name
 from .fpn_assignment import FINEST_SCALE
 from .receptive_field import ReceptiveFieldError, Report, analyze
 
@@ -70,7 +72,7 @@ def build_extractor(cfg: Config, backbone: Optional[Mapping] = None,
     _, detector = find_detector(cfg['model'])
     necks = detector.get('neck') if with_neck else None
     necks = [] if necks is None else necks if isinstance(necks, (list, tuple)) else [necks]
-    with config_scope(cfg):
+    with config_scope(cfg), building('the backbone or the neck'):
         return FeatureExtractor(MODELS.build(without_weights(backbone or detector['backbone'])),
                                 [MODELS.build(without_weights(neck)) for neck in necks])
 
@@ -164,10 +166,11 @@ def load_weights(network: FeatureExtractor, checkpoint: str) -> int:
         the number of tensors loaded.
 
     Raises:
-        ValueError: if the checkpoint holds nothing for this network, or other shapes.
+        ValueError: if the checkpoint can't be read, holds nothing for this network, other shapes,
+            or values that are no numbers.
     """
-    content = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    content = content.get('state_dict', content)
+    content = read_checkpoint(checkpoint)
+    content = tensors_by_name(content.get('state_dict', content))
     wanted = network.state_dict()
     found = {}
     for key, value in content.items():
@@ -181,6 +184,10 @@ def load_weights(network: FeatureExtractor, checkpoint: str) -> int:
             found[name] = value
     if not found:
         raise ValueError(f'{checkpoint} holds no weight of this backbone')
+    try:
+        refuse_unusable(found)
+    except CheckpointError as error:
+        raise CheckpointError(f'{checkpoint}: {error}') from error
     network.load_state_dict(found, strict=False)
     return len(found)
 

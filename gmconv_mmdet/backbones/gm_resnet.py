@@ -66,6 +66,8 @@ class GMResNet(FrozenMasks, ResNet):
                  **kwargs) -> None:
         if depth not in self.arch_settings:
             raise ValueError(f'depth must be one of {list(self.arch_settings)}, got {depth!r}')
+        if num_stages not in (1, 2, 3, 4):
+            raise ValueError(f'num_stages must be 1, 2, 3 or 4, got {num_stages!r}')
         gm_cfg = dict(gm_cfg or {})
         check_gm_stem(gm_stem, gm_cfg, kind)
         if (isinstance(gm_stages, str) or not isinstance(gm_stages, Sequence)
@@ -110,8 +112,8 @@ class GMResNet(FrozenMasks, ResNet):
 
     def placement(self) -> dict[str, str]:
         """What each convolution is: name -> ``'dynamic'``, ``'static'``, ``'refocused'``,
-        ``'dynamic refocused'``, ``'static refocused'``, ``'plain'``, or, for other kinds, the class's
-        name (``'DeformConv2dPack'``). A 1x1 convolution is always plain."""
+        ``'dynamic refocused'``, ``'static refocused'``, ``'plain'``, or, for other kinds, the
+        class's name (``'DeformConv2dPack'``). A 1x1 convolution is always plain."""
         kinds: dict[str, str] = {}
         for name, module in self.named_modules():
             if name.rpartition('.')[0] in kinds:

@@ -20,6 +20,7 @@ from pathlib import Path
 import mmdet
 from mmengine.config import Config
 
+from ..config_file import read_config
 from ..doctor import FAIL, cuda_check
 from ..weights.whole_checkpoint import is_whole_checkpoint
 from .shapes import make_shapes
@@ -52,7 +53,7 @@ def check_same_run(work_dir: Path, config: Path, cfg: Config) -> None:
     if not written.exists():
         raise DemoError(f'{work_dir} holds checkpoints, but not of this demo: {config.name} is not '
                         'there. Name another folder: --work-dir')
-    there = Config.fromfile(str(written))
+    there = read_config(written)
     other = [key for key in RUN_SETTINGS if there.get(key) != cfg.get(key)]
     if other:
         raise DemoError(f'{work_dir} holds a run with other settings ({", ".join(other)} in '
@@ -125,7 +126,7 @@ def tool_environment(data: Path) -> dict[str, str]:
 
 def train(config: Path, work_dir: Path, env: dict[str, str], lock: int) -> Path:
     """Train what is left to train and return the last checkpoint."""
-    cfg = Config.fromfile(str(config))
+    cfg = read_config(config)
     epochs = cfg.train_cfg.max_epochs
     checkpoint = newest_checkpoint(work_dir)
     arguments = [str(config), '--work-dir', str(work_dir)]

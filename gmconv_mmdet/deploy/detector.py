@@ -8,7 +8,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from ..analysis.configured_network import FeatureExtractor, config_scope, without_weights
+from ..config_file import building, one_line, read_config
 from ..weights.checkpoint_file import CheckpointError, read_checkpoint
+from ..weights.usable_tensors import refuse_unusable, tensors_by_name
 
 
 def build_detector(cfg: Config, state: dict, origin: str) -> nn.Module:
@@ -20,14 +22,19 @@ def build_detector(cfg: Config, state: dict, origin: str) -> nn.Module:
         origin (str): where they come from, for the error.
 
     Raises:
-        CheckpointError: a tensor is missing, left over, or of another shape.
+        CheckpointError: a tensor is missing, left over, of another shape, or no number.
+        ConfigError: the config's model can't be built.
     """
-    with config_scope(cfg):
+    with config_scope(cfg), building('the model'):
         model = MODELS.build(ConfigDict(without_weights(cfg.model)))
     try:
+        refuse_unusable(state)
         model.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(f'{origin} does not hold this config\'s model: {error}') from error
+    except CheckpointError as error:
+        raise CheckpointError(f'{origin}: {error}') from error
+    except RuntimeError as error:  # torch lists every tensor that doesn't fit
+        raise CheckpointError(f'{origin} does not hold this config\'s model: '
+                              f'{one_line(error)}') from error
     model.eval()
     return model
 
@@ -38,11 +45,14 @@ def load_detector(config: str | Path, checkpoint: str | Path) -> tuple[Config, n
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the checkpoint can't be read or isn't this config's.
+        ConfigError: the config can't be read, or its model can't be built.
     """
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     content = read_checkpoint(checkpoint)
-    state = content.get('state_dict', content)
-    return cfg, build_detector(cfg, state, str(checkpoint)), dict(content.get('meta') or {})
+    meta = content.get('meta')
+    state = tensors_by_name(content.get('state_dict', content))
+    return (cfg, build_detector(cfg, state, str(checkpoint)),
+            dict(meta) if isinstance(meta, dict) else {})
 
 
 def feature_extractor(model: nn.Module, with_neck: bool = True) -> FeatureExtractor:

@@ -111,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PreflightError, RunFolderError) as error:
         screen.say(str(error))
         return 1
+    except OSError as error:  # a folder that can't be written to, a full disk
+        screen.say(f'reproduce.py: {error}')
+        return 1
     except Interrupted as interrupted:
         screen.say(f'Stopped by {interrupted}. The same command continues: finished runs are '
                    'skipped, a begun one goes on after its last checkpoint.')

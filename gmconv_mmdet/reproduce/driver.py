@@ -159,7 +159,7 @@ class Driver:
         problems += preflight.check_data(
             configs[runs[0].row], image_mode,
             lambda what, i, total: self.screen.status(f'preflight: {what}, image {i}/{total}'),
-            expected)
+            expected, lambda text: self.screen.say(f'preflight: {text}'))
         # Both detectors of a backbone load the same.
         backbones = {(row.backbone, backbone_weights(cfg)): (row, cfg)
                      for row, cfg in configs.items()}

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ..analysis.configured_network import configured_scale
 from ..weights import load_pretrained
+from .coco_entries import check_entries, left_out, vanishing_images
 from .coco_folder import CocoFolder
 from .run_config import backbone_weights
 
@@ -50,7 +52,7 @@ def read_annotations(path: Path) -> tuple[dict | None, list[str]]:
                       '--val-annotations name files of other names']
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return None, [f'annotation file {path} is not readable as JSON ({error}): copy or unpack '
                       'it again']
     if not isinstance(content, dict):
@@ -69,8 +71,9 @@ def annotated_classes(data: CocoFolder) -> tuple[str, ...] | None:
     """The names of the categories that a data set is annotated with, in its order; None where its
     annotations can't be read."""
     content, _ = read_annotations(data.path('train_annotations'))
-    return None if content is None else tuple(
-        str(category.get('name')) for category in content['categories'])
+    if content is None or not all(isinstance(entry, dict) for entry in content['categories']):
+        return None
+    return tuple(str(category.get('name')) for category in content['categories'])
 
 
 def class_names(dataset_cfg: dict) -> tuple[object, list[str]]:
@@ -144,7 +147,7 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
     the noted size.
 
     Args:
-        content (dict): of the annotation file.
+        content (dict): of an annotation file whose entries are sound.
         annotations (Path): its path, for messages.
         folder (Path): the image folder.
         mode (str): 'sample' opens 200 of them, evenly spread; 'all' opens every one.
@@ -156,11 +159,6 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
     images = content['images']
     if not images:
         return [f'{annotations} lists no image']
-    needed = {'id', 'file_name', 'width', 'height'}
-    unusable = [image for image in images if not needed <= set(image)]
-    if unusable:
-        return [f'{len(unusable)} images in {annotations} lack id, file_name, width or height, the '
-                f'first is {unusable[0]}']
     # One listing a folder instead of one question a file: minutes less on a network disk.
     present = {}
     missing = []
@@ -190,7 +188,7 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
             if size != (image['width'], image['height']):
                 bad.append(f'{image["file_name"]} is {size[0]}x{size[1]} pixels, not '
                            f'{image["width"]}x{image["height"]}')
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        except Exception as error:  # what decoders raise on damaged files has no end
             bad.append(f'{image["file_name"]} is unreadable ({error})')
         progress(done, len(there))
     if bad:
@@ -201,7 +199,8 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
 
 def check_data(cfg: Config, image_mode: str = 'sample',
                progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-               number_of_images: dict[str, int] | None = None) -> list[str]:
+               number_of_images: dict[str, int] | None = None,
+               remark: Callable[[str], None] = lambda text: None) -> list[str]:
     """Annotation files, categories, heads and images of any mmdet config on COCO-format data.
 
     Args:
@@ -210,6 +209,7 @@ def check_data(cfg: Config, image_mode: str = 'sample',
         progress (Callable): called with (image folder, images done, images in total).
         number_of_images (dict[str, int], optional): that the two sets must have,
             :data:`COCO_2017_IMAGES` where the paper's tables are to be filled.
+        remark (Callable): called with what mmdet passes over in silence, which is no problem.
 
     Returns:
         list[str]: all problems, empty where there is none.
@@ -234,6 +234,15 @@ def check_data(cfg: Config, image_mode: str = 'sample',
                 problems.append(f'{annotations} has {len(content["images"])} images, COCO 2017\'s '
                                 f'{split} set has {number}: another data set can\'t fill the '
                                 'paper\'s tables. --rehearse tries the machinery on any')
+            faults = check_entries(content, annotations)
+            problems += faults
+            if faults:
+                continue  # what follows takes sound entries for granted
+            for text in left_out(content, annotations):
+                remark(text)
+            scale, keep_ratio = configured_scale(cfg) or (None, False)
+            if keep_ratio:
+                problems += vanishing_images(content, annotations, scale)
             if not isinstance(classes, str):
                 problems += check_categories(content, annotations, classes)
             problems += check_images(content, annotations, folder, image_mode,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .safe_load import allow_mmengine_checkpoints
+from .safe_load import RefusedObject, allow_mmengine_checkpoints
 
 _ZIP_START = b'PK\x03\x04'
 
@@ -99,6 +99,9 @@ def _read_torch(path: Path, map_location, mmap: bool) -> object:
     try:
         return torch.load(path, map_location=map_location, weights_only=True,
                           mmap=mmap and zipfile.is_zipfile(path))
+    except RefusedObject as error:
+        raise CheckpointError(f'{path} was refused: it holds {error}. It was not written by '
+                              'MMEngine, or is hostile') from error
     except pickle.UnpicklingError as error:
         found = _REFUSED.search(str(error))
         if not found:

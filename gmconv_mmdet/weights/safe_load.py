@@ -20,15 +20,19 @@ _STATISTICS = ('min', 'max', 'current', 'mean')
 _PLAIN_DTYPES = frozenset(np.dtype(code).str[1:] for code in '?bhilqBHILQefd')
 
 
+class RefusedObject(ValueError):
+    """An object in a checkpoint that MMEngine does not write: the file is another program's, or
+    hostile. The message says what it is."""
+
+
 def _history_buffer_statistic(owner: object, name: str):
     """Stands in for ``builtins.getattr`` while unpickling: knows HistoryBuffer's statistics only.
 
     With the real one a hostile pickle could walk from any allowed class to ``os.system``.
     """
     if owner is not HistoryBuffer or name not in _STATISTICS:
-        raise ValueError(f'refused getattr({owner!r}, {name!r}) in a checkpoint: only '
-                         f'HistoryBuffer.{{{", ".join(_STATISTICS)}}} may be looked up. The file '
-                         'is not a checkpoint written by MMEngine, or it is hostile')
+        raise RefusedObject(f'getattr({owner!r}, {name!r}), where only HistoryBuffer.'
+                            f'{{{", ".join(_STATISTICS)}}} may be looked up')
     return getattr(HistoryBuffer, name)
 
 
@@ -38,15 +42,14 @@ class _PlainDtype(str):
 
     def __new__(cls, name: str, *how_to_copy: bool) -> _PlainDtype:
         if name not in _PLAIN_DTYPES:
-            raise ValueError(f'refused the numpy dtype {name!r} in a checkpoint: only plain '
-                             'numbers are read')
+            raise RefusedObject(f'the numpy dtype {name!r}, where only plain numbers are read')
         return super().__new__(cls, name)
 
     def __setstate__(self, state: tuple) -> None:
         version, order, *rest = state
         if order not in ('<', '|', '=') or rest != [None, None, None, -1, -1, 0]:
-            raise ValueError(f'refused a numpy dtype with the state {state!r} in a checkpoint: '
-                             'only plain little-endian numbers are read')
+            raise RefusedObject(f'a numpy dtype with the state {str(state)[:99]}, where only plain '
+                                'little-endian numbers are read')
 
 
 class _PlainArray(np.ndarray):
@@ -59,7 +62,7 @@ class _PlainArray(np.ndarray):
     def __setstate__(self, state: tuple) -> None:
         version, shape, dtype, fortran, content = state
         if type(dtype) is not _PlainDtype:
-            raise ValueError('refused a numpy array without a plain dtype in a checkpoint')
+            raise RefusedObject('a numpy array without a plain dtype')
         super().__setstate__((version, shape, np.dtype(dtype), fortran, content))
 
     def __array_wrap__(self, result: np.ndarray, context=None, return_scalar: bool = False):
@@ -78,7 +81,7 @@ def _empty_array(kind: type, shape: tuple, code: bytes) -> _PlainArray:
 def _scalar(dtype: _PlainDtype, content: bytes) -> np.generic:
     """Stands in for ``numpy._core.multiarray.scalar``."""
     if type(dtype) is not _PlainDtype:
-        raise ValueError('refused a numpy number without a plain dtype in a checkpoint')
+        raise RefusedObject('a numpy number without a plain dtype')
     return np.frombuffer(content, np.dtype(dtype), 1)[0]
 
 

@@ -134,10 +134,12 @@ def test_refusals(tmp_path):
     with pytest.raises(FuseError, match='no static GMConv or RefConv to fold'):
         fuse(report.config, report.checkpoint, tmp_path / 'b')
     state = model.state_dict()
-    state['backbone.layer4.0.conv1.weight'].fill_(float('nan'))
-    torch.save(dict(state_dict=state), tmp_path / 'broken.pth')
-    with pytest.raises(FuseError, match='nothing was written'):
-        fuse(config, tmp_path / 'broken.pth', tmp_path / 'b')
+    for value, error, says in ((float('nan'), CheckpointError, 'NaN or infinite values: backbone'),
+                               (3e38, FuseError, 'nothing was written')):
+        state['backbone.layer4.0.conv1.weight'].fill_(value)
+        torch.save(dict(state_dict=state), tmp_path / 'broken.pth')
+        with pytest.raises(error, match=says):
+            fuse(config, tmp_path / 'broken.pth', tmp_path / 'b')
     del state['backbone.layer4.0.conv1.weight']
     torch.save(dict(state_dict=state), tmp_path / 'broken.pth')
     with pytest.raises(CheckpointError, match='does not hold this config'):

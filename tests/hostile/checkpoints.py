@@ -1,0 +1,332 @@
+"""Broken and hostile checkpoints."""
+import io
+import math
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from safetensors.torch import save as save_safetensors
+
+from gmconv_mmdet.weights import load_pretrained
+from gmconv_mmdet.weights.convert import convert_backbone
+
+from .case import REPO, case, tool
+from .fuzz import STATE, TRAINING, network
+
+DEMO = REPO / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
+LOAD, CONVERT = '`load_pretrained`', '`tools/convert_backbone.py`'
+CONV, SIGMA = 'layer1.0.conv1.weight', 'layer1.0.conv1.sigma'
+
+
+def loads(path: Path) -> Callable[[], object]:
+    """Loads a file into a small GMResNet, which must not change where that is refused."""
+    def act():
+        net = network()
+        try:
+            report = load_pretrained(net, path)
+        except Exception:
+            assert all(torch.equal(t, STATE[n]) for n, t in net.state_dict().items())
+            raise
+        assert all(t.isfinite().all() for t in net.state_dict().values())
+        net.eval()
+        assert all(out.isfinite().all() for out in net(torch.ones(1, 3, 32, 32)))
+        return f'{len(report.loaded) + len(report.folded)} tensors loaded'
+    return act
+
+
+def converts(path: Path, *options: object, to: str = 'out.pth') -> Callable[[], object]:
+    return lambda: tool('convert_backbone.py', path, path.parent / to, *options)
+
+
+def saved(folder: Path, content: object, name: str = 'x.pth', zip_format: bool = True) -> Path:
+    torch.save(content, folder / name, _use_new_zipfile_serialization=zip_format)
+    return folder / name
+
+
+class Runs:
+    """Unpickles to a call, given a state where there is one."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __reduce__(self):
+        return self.parts
+
+
+HOSTILE = {
+    'a pickle that runs a command': (
+        lambda mark: Runs(os.system, (f'touch {mark}', )), 'was refused: it holds .*system'),
+    'a pickle that evaluates an expression': (
+        lambda mark: Runs(eval, (f'open({str(mark)!r}, "w")', )), 'was refused: it holds eval'),
+    'a pickle that opens a file for writing': (
+        lambda mark: Runs(open, (str(mark), 'w')), 'was refused: it holds .*open'),
+    'a pickle that walks by getattr': (
+        lambda mark: Runs(getattr, (HistoryBuffer, '__init__')), 'was refused: it holds getattr'),
+    'a command inside a log history': (
+        lambda mark: Runs(HistoryBuffer, (), dict(x=Runs(os.system, (f'touch {mark}', )))),
+        'was refused: it holds .*system'),
+    'a numpy array whose bytes count as pointers': (
+        lambda mark: Runs(np.dtype, ('f8', False, True), (3, '<', None, ('a', ), {}, 8, 8, 0)),
+        'was refused: it holds a numpy dtype'),
+    'a numpy array of objects': (
+        lambda mark: np.array([None], dtype=object), 'was refused: it holds the numpy dtype'),
+}
+for _fault, (_payload, _says) in HOSTILE.items():
+    @case('checkpoint', _fault, LOAD, refused=_says)
+    def hostile(folder, payload=_payload):
+        mark = folder / 'mark'
+        act = loads(saved(folder, dict(state_dict=STATE, extra=payload(mark))))
+
+        def watched():
+            try:
+                return act()
+            finally:
+                assert not mark.exists(), 'the payload ran'
+        return watched
+
+
+@case('checkpoint', 'a pickle that runs a command, in torch\'s old format', LOAD,
+      refused='was refused')
+def hostile_legacy(folder):
+    return loads(saved(folder, dict(x=Runs(os.system, ('true', ))), zip_format=False))
+
+
+@case('checkpoint', 'a pickle that runs a command, no torch file', CONVERT, refused='was refused')
+def hostile_raw(folder):
+    (folder / 'x.pth').write_bytes(pickle.dumps(dict(x=Runs(os.system, ('true', ))), protocol=2))
+    return converts(folder / 'x.pth')
+
+
+for _tool, _arguments in {
+        'visualize_masks.py': lambda f: (DEMO, f / 'x.pth', '--out', f / 'out'),
+        'visualize_erf.py': lambda f: ('network', f'{DEMO},{f / "x.pth"}', '--out', f / 'out',
+                                       '--images', f),
+        'analyze_rf.py': lambda f: (DEMO, '--size', 64, 64, '--checkpoint', f / 'x.pth'),
+        'fuse.py': lambda f: (DEMO, f / 'x.pth', f / 'out'),
+        'export_onnx.py': lambda f: (DEMO, f / 'x.pth', f / 'out.onnx')}.items():
+    @case('checkpoint', 'a pickle that runs a command', f'`tools/{_tool}`', slow=True,
+          refused='was refused')
+    def hostile_tool(folder, name=_tool, arguments=_arguments):
+        saved(folder, dict(state_dict=STATE, x=Runs(os.system, ('true', ))))
+        (folder / 'a.png').write_bytes(b'')
+        return lambda: tool(name, *arguments(folder))
+
+
+@case('checkpoint', 'a zip bomb: 16 MB of zeros in 20 kB', LOAD, refused='is a compressed archive')
+def bomb(folder):
+    path = folder / 'x.pth'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('x/data.pkl', b'\x80\x02' + b'\0' * 2**24)
+    return loads(path)
+
+
+@case('checkpoint', 'packed anew with compression', CONVERT, refused='was packed anew')
+def repacked(folder):
+    path = saved(folder, STATE, 'original.pth')
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(folder / 'x.pth', 'w',
+                                                       zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    return converts(folder / 'x.pth')
+
+
+@case('checkpoint', 'a tensor of 64 TB that stores 4 bytes', CONVERT, refused='bytes, and 4 are')
+def expanded(folder):
+    return converts(saved(folder, {**STATE, CONV: torch.ones(1).expand(2**22, 2**22)}))
+
+
+@case('checkpoint', 'a pickled number of 255 bytes as size', LOAD, refused='damaged')
+def huge_number(folder):
+    (folder / 'x.pth').write_bytes(b'\x80\x02ctorch\nSize\n\x8a\xff' + b'\x7f' * 255 + b'\x85R.')
+    return loads(folder / 'x.pth')
+
+
+for _share in range(0, 100, 10):
+    @case('checkpoint', f'cut off at {_share} %', LOAD,
+          refused='is empty' if _share == 0 else 'is truncated')
+    def cut(folder, share=_share):
+        content = saved(folder, TRAINING, 'whole.pth').read_bytes()
+        (folder / 'x.pth').write_bytes(content[:len(content) * share // 100])
+        return loads(folder / 'x.pth')
+
+
+@case('checkpoint', 'cut off at half, torch\'s old format', LOAD, refused='damaged, truncated')
+def cut_legacy(folder):
+    content = saved(folder, TRAINING, 'whole.pth', zip_format=False).read_bytes()
+    (folder / 'x.pth').write_bytes(content[:len(content) // 2])
+    return loads(folder / 'x.pth')
+
+
+@case('checkpoint', 'cut off at half, .safetensors', CONVERT, refused='damaged, truncated')
+def cut_safetensors(folder):
+    content = save_safetensors(STATE)
+    (folder / 'x.safetensors').write_bytes(content[:len(content) // 2])
+    return converts(folder / 'x.safetensors')
+
+
+@case('checkpoint', '.safetensors whose header claims 2^60 bytes', LOAD, refused='damaged')
+def header(folder):
+    (folder / 'x.safetensors').write_bytes(struct.pack('<Q', 2**60) + b'{}')
+    return loads(folder / 'x.safetensors')
+
+
+OTHER_FILES = {
+    'a web page': (b'<!DOCTYPE html><html>Sign in</html>', 'is a web page'),
+    'a Git LFS pointer': (b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
+    'a text file': (b'hello, this is no checkpoint', 'damaged'),
+    'random bytes': (np.random.default_rng(0).bytes(4096), 'damaged'),
+    'zeros': (bytes(4096), 'damaged'),
+}
+for _fault, (_content, _says) in OTHER_FILES.items():
+    @case('checkpoint', _fault, LOAD, refused=_says)
+    def other(folder, content=_content):
+        (folder / 'x.pth').write_bytes(content)
+        return loads(folder / 'x.pth')
+
+
+@case('checkpoint', 'no such file', CONVERT, refused='no checkpoint at')
+def missing(folder):
+    return converts(folder / 'x.pth')
+
+
+@case('checkpoint', 'a folder', LOAD, refused='no checkpoint at')
+def a_folder(folder):
+    (folder / 'x.pth').mkdir()
+    return loads(folder / 'x.pth')
+
+
+@case('checkpoint', 'an unknown kind of link', LOAD, refused='unknown kind of link')
+def link(folder):
+    return lambda: load_pretrained(network(), 'ftp://example.org/x.pth')
+
+
+@case('checkpoint', 'a name that torchvision does not know', CONVERT, refused='knows no')
+def unknown_zoo(folder):
+    return lambda: tool('convert_backbone.py', 'torchvision://resnet51', folder / 'out.pth')
+
+
+@case('checkpoint', 'a TorchScript file', LOAD, refused='TorchScript')
+def script(folder):
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(str(folder / 'x.pth'))
+    return loads(folder / 'x.pth')
+
+
+def changed(**changes) -> dict:
+    return {**STATE, **{name.replace('__', '.'): value for name, value in changes.items()}}
+
+
+def without(*names: str) -> dict:
+    return {name: tensor for name, tensor in STATE.items() if name not in names}
+
+
+CONTENTS = {
+    'a list': ([torch.ones(1)], 'holds a list, not a dictionary'),
+    'no tensor in it': (dict(epoch=3), 'holds no tensors'),
+    'another architecture': (dict(a=torch.ones(2), b=torch.ones(3)), 'another architecture'),
+    'another width': ({n: torch.cat([t, t]) if t.dim() == 4 else t for n, t in STATE.items()},
+                      'does not fit'),
+    'a tensor is missing': (without(CONV), 'not in the checkpoint'),
+    'a tensor too many': ({**STATE, 'layer1.0.se.weight': torch.ones(2)}, 'superfluous'),
+    'integer weights (int8)': ({**STATE, CONV: STATE[CONV].to(torch.int8)}, 'int8, not floating'),
+    'quantized weights': ({**STATE, CONV: torch.quantize_per_tensor(
+        STATE[CONV], 0.1, 0, torch.qint8)}, 'quantized'),
+    'complex weights': ({**STATE, CONV: STATE[CONV].to(torch.complex64)}, 'complex'),
+    'sparse weights': ({**STATE, CONV: STATE[CONV].to_sparse()}, 'sparse'),
+    'weights without values (meta)': ({**STATE, CONV: STATE[CONV].to('meta')}, 'without values'),
+    'a NaN weight': ({**STATE, CONV: STATE[CONV].index_fill(0, torch.tensor([0]), math.nan)},
+                     'NaN or infinite.*use an earlier one'),
+    'an infinite weight': ({**STATE, 'bn1.running_var': torch.full((4, ), math.inf)},
+                           'NaN or infinite'),
+    'sigma NaN': ({**STATE, SIGMA: torch.tensor([math.nan])}, 'sigma.*1 of 1'),
+    'sigma infinite': ({**STATE, SIGMA: torch.tensor([math.inf])}, 'sigma.*1 of 1'),
+    'sigma of shape (3,)': ({**STATE, SIGMA: torch.ones(3)}, r'wrong shape: sigma \(3,\)'),
+    'a predictor without its bias': (without('conv1.sigma_predictor.b1'), 'is not complete'),
+    'a predictor of three numbers': ({
+        **STATE, 'conv1.sigma_predictor.w1': torch.ones(3, 4),
+        'conv1.sigma_predictor.b1': torch.ones(3)}, 'wrong shape'),
+    'the network twice (student and teacher)': (
+        {f'{who}.{n}': t for who in ('student', 'teacher') for n, t in STATE.items()},
+        'more than once'),
+    'a name of a million dots': ({**STATE, '.' * 10**6: torch.ones(1)}, 'as none in a network'),
+    'a name with control codes of a terminal': ({**STATE, '\x1b[2Jx': torch.ones(1)},
+                                                'as none in a network'),
+}
+for _fault, (_content, _says) in CONTENTS.items():
+    @case('checkpoint', _fault, LOAD, refused=_says)
+    def content(folder, what=_content):
+        return loads(saved(folder, what))
+
+GOOD = {
+    'weights in fp16': {n: t.half() if t.is_floating_point() else t for n, t in STATE.items()},
+    'weights in fp64': {n: t.double() if t.is_floating_point() else t for n, t in STATE.items()},
+    'sigma 0 (a mask that passes the centre only)': {**STATE, SIGMA: torch.zeros(1)},
+    'sigma negative (its sign means nothing)': {**STATE, SIGMA: -STATE[SIGMA]},
+    'sigma 1e30 (a mask of ones)': {**STATE, SIGMA: torch.full((1, ), 1e30)},
+    '30 MB of metadata': dict(state_dict=STATE, meta=dict(cfg='x' * 3 * 10**7)),
+    'metadata 10,000 lists deep': dict(state_dict=STATE, meta=None),
+}
+for _fault, _content in GOOD.items():
+    @case('checkpoint', _fault, LOAD, goes_on='37 tensors loaded')
+    def good(folder, what=_content, fault=_fault):
+        if 'deep' in fault:
+            return loads(_with_deep_metadata(folder))
+        return loads(saved(folder, what))
+
+
+def _with_deep_metadata(folder: Path) -> Path:
+    """As no writer makes it: pickle itself would give up."""
+    marker = 'deep metadata stands here'
+    buffer = io.BytesIO()
+    torch.save(dict(state_dict=STATE, meta=marker), buffer)
+    text = b'X' + struct.pack('<I', len(marker)) + marker.encode()
+    with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(folder / 'x.pth', 'w') as new:
+        for entry in old.infolist():
+            inner = old.read(entry)
+            if entry.filename.endswith('data.pkl'):
+                assert text in inner
+                inner = inner.replace(text, b']' * 10000 + b'a' * 9999)
+            new.writestr(entry.filename, inner)
+    return folder / 'x.pth'
+
+
+@case('checkpoint', 'the target holds something else', CONVERT, refused='holds something else')
+def in_the_way(folder):
+    path = saved(folder, STATE)
+    published = convert_backbone(path, folder / 'out.pth')
+    published.path.write_bytes(b'mine')
+    return converts(path)
+
+
+for _fault, _options, _says in (
+        ('an unknown row', ('--row', 'r51'), '--row must be one of'),
+        ('a prefix that is not there', ('--prefix', 'teacher'), 'behind the prefix'),
+        ('--to and --row', ('--to', 'gm', '--row', 'r50'), 'not both')):
+    @case('checkpoint', f'good, but {_fault} asked for', CONVERT, refused=_says)
+    def asked(folder, options=_options):
+        return converts(saved(folder, STATE), *options)
+
+
+@case('checkpoint', 'good, but a target that is no checkpoint\'s name', CONVERT,
+      refused='must end in .pth or .safetensors')
+def target(folder):
+    return converts(saved(folder, STATE), to='out.onnx')
+
+
+@case('checkpoint', 'a detector\'s, of another width', '`tools/fuse.py`', slow=True,
+      refused='does not hold this config\'s model')
+def another_detector(folder):
+    path = saved(folder, dict(state_dict={f'backbone.{n}': t for n, t in STATE.items()}))
+    return lambda: tool('fuse.py', DEMO, path, folder / 'out')
+
+
+@case('checkpoint', 'nothing of this network', '`tools/visualize_masks.py`', slow=True,
+      refused='holds no weight of this backbone')
+def nothing_of_it(folder):
+    path = saved(folder, dict(state_dict=dict(x=torch.ones(1))))
+    return lambda: tool('visualize_masks.py', DEMO, path, '--out', folder / 'out')

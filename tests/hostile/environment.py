@@ -1,0 +1,122 @@
+"""Broken environments and folders that can't be written to."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mmcv
+import torch
+
+from .annotations import data
+from .case import REPO, Refused, case, tool
+from .checkpoints import STATE, saved
+from .configs import DEMO
+
+DOCTOR = '`tools/doctor.py`'
+# Not writable for root either, so that the cases are the same for every user.
+UNWRITABLE = Path('/proc/gmconv_mmdet')
+
+
+def doctor(folder: Path, files: dict[str, str]):
+    """The doctor in a process of its own, with modules that go before the installed ones."""
+    for name, text in files.items():
+        path = folder / 'broken' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def act():
+        env = dict(os.environ, PYTHONPATH=str(folder / 'broken'), OMP_NUM_THREADS='1',
+                   PYTHONDONTWRITEBYTECODE='1')
+        done = subprocess.run([sys.executable, REPO / 'tools' / 'doctor.py', '--environment'],
+                              cwd=folder, env=env, capture_output=True, text=True)
+        assert not done.stderr, done.stderr
+        if done.returncode:
+            raise Refused(done.stdout.split('\n\n', 1)[1])
+        return done.stdout
+    return act
+
+
+@case('environment', 'mmcv without its compiled ops', DOCTOR, slow=True,
+      refused=r"mmcv ops \(fail\).*mmcv._ext.*fix: pip uninstall -y")
+def no_ops(folder):
+    return doctor(folder, {
+        'mmcv/__init__.py': f'__version__ = {mmcv.__version__!r}\n'
+                            f'__path__.append({str(Path(mmcv.__file__).parent)!r})\n',
+        'mmcv/ops/__init__.py': "raise ModuleNotFoundError(\"No module named 'mmcv._ext'\")\n"})
+
+
+@case('environment', 'the wrong version of mmcv', DOCTOR, slow=True,
+      refused=r'mmcv \(fail\): 1\.7\.0.*fix: pip uninstall -y|mmdet \(fail\)')
+def wrong_mmcv(folder):
+    return doctor(folder, {'mmcv/__init__.py': "__version__ = '1.7.0'\n"})
+
+
+@case('environment', 'no torch', DOCTOR, slow=True, refused=r'torch \(fail\): not installed')
+def no_torch(folder):
+    return doctor(folder, {'torch.py': "raise ModuleNotFoundError('gone', name='torch')\n"})
+
+
+WRITERS = {
+    '`tools/convert_backbone.py`': lambda f, out: lambda: tool(
+        'convert_backbone.py', saved_state(f), out / 'x.pth'),
+    '`tools/visualize_masks.py`': lambda f, out: lambda: tool('visualize_masks.py', DEMO, '--out',
+                                                              out / 'x'),
+    '`tools/analyze_rf.py`': lambda f, out: lambda: tool(
+        'analyze_rf.py', DEMO, '--size', 64, 64, '--brief', '--json', out / 'x.json'),
+    '`tools/demo.py`': lambda f, out: lambda: tool('demo.py', '--data', f / 'shapes', '--work-dir',
+                                                   out / 'x', '--images', 1, 1),
+    '`tools/reproduce.py run`': lambda f, out: lambda: tool(
+        'reproduce.py', 'run', '--table', 'III', '--rows', 'faster-rcnn_r50', '--rehearse',
+        '--gpus', 0, '--data-root', f / 'some data', '--work-root', out / 'x'),
+}
+
+
+def saved_state(folder: Path) -> Path:
+    return folder / 'state.pth'
+
+
+for _given_to, _writer in WRITERS.items():
+    for _fault, _says in (('a file where a folder is to be', 'directory|exists'),
+                          ('a folder that can\'t be written to', 'No such file|not writable|'
+                           'ermission|GB are free')):
+        @case('environment', _fault, _given_to, refused=_says, slow='convert' not in _given_to)
+        def unwritable(folder, writer=_writer, fault=_fault):
+            saved(folder, STATE, 'state.pth')
+            data(folder)
+            (folder / 'in the way').write_text('mine')
+            return writer(folder, folder / 'in the way' if 'file' in fault else UNWRITABLE)
+
+
+@case('environment', 'a full disk', '`tools/analyze_rf.py`', refused='No space left',
+      slow=True)
+def full_disk(folder):
+    return lambda: tool('analyze_rf.py', DEMO, '--size', 64, 64, '--brief', '--json', '/dev/full')
+
+
+@case('environment', 'an output that exists', '`tools/export_onnx.py`', refused='--force replaces')
+def exists(folder):
+    (folder / 'x.onnx').write_text('mine')
+    return lambda: tool('export_onnx.py', DEMO, saved(folder, STATE), folder / 'x.onnx')
+
+
+@case('environment', 'a config of that name', '`tools/fuse.py`', refused='--force replaces')
+def fuse_exists(folder):
+    (folder / 'x.py').write_text('mine')
+    return lambda: tool('fuse.py', DEMO, folder / 'y.pth', folder / 'x')
+
+
+@case('environment', 'more GPUs than there are', '`tools/reproduce.py check`',
+      refused='--gpus 0 uses the CPU')
+def gpus(folder):
+    data(folder)
+    return lambda: tool('reproduce.py', 'check', '--table', 'III', '--rows', 'faster-rcnn_r50',
+                        '--gpus', torch.cuda.device_count() + 1, '--rehearse', '--data-root',
+                        folder / 'some data', '--work-root', folder / 'work')
+
+
+@case('environment', 'images of something else in the folder', '`tools/demo.py`',
+      refused='was not made by this command')
+def foreign_images(folder):
+    (folder / 'shapes').mkdir()
+    (folder / 'shapes' / 'mine.jpg').write_text('mine')
+    return lambda: tool('demo.py', '--data', folder / 'shapes', '--work-dir', folder / 'work')
