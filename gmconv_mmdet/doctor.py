@@ -3,6 +3,7 @@
 This module imports the standard library only, so that it can be loaded by its path
 (`tools/doctor.py` does) where torch or mmcv is missing or broken.
 """
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -54,7 +55,8 @@ assert kept == [0, 2] and total == 9, f'wrong results: nms {{kept}}, deform_conv
 
 
 def import_quietly(name: str) -> ModuleType:
-    with warnings.catch_warnings():
+    """Import without warnings; what a package prints goes to stderr, away from the report."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter('ignore')
         return importlib.import_module(name)
 

@@ -45,7 +45,8 @@ def test_sound_environment(repo, tmp_path):
 
 @pytest.mark.slow
 def test_each_fault_is_a_row_with_its_fix(repo, tmp_path):
-    """Broken: mmcv too new, pkg_resources and pycocotools gone, torchvision's library missing."""
+    """Broken: mmcv too new (for OpenMMLab's mmdet) and empty, pkg_resources and pycocotools gone,
+    torchvision's library missing."""
     broken = write(tmp_path / 'broken', {
         'mmcv/__init__.py': "__version__ = '2.2.0'\n",
         'pkg_resources.py': "raise ModuleNotFoundError('gone', name='pkg_resources')\n",
@@ -56,13 +57,15 @@ def test_each_fault_is_a_row_with_its_fix(repo, tmp_path):
     assert 'Traceback' not in done.stdout + done.stderr
     table, fixes = done.stdout.split('\n\n', 1)
     rows = {line[:15].strip(): line for line in table.splitlines()[1:]}
-    assert rows['mmcv'].split()[1:3] == ['fail', '2.2.0']
-    for name in ('mmcv ops', 'mmdet', 'pkg_resources', 'pycocotools', 'torchvision', 'GMConv'):
+    assert rows['mmcv'].split()[1:3] == ['ok' if ONEDL else 'fail', '2.2.0']
+    for name in ('mmcv ops', *(() if ONEDL else ('mmdet', )), 'pkg_resources', 'pycocotools',
+                 'torchvision', 'GMConv'):
         assert ' fail ' in rows[name], rows[name]
     for name in ('Python', 'torch', 'numpy', 'opencv', 'mmengine'):
         assert ' ok ' in rows[name], rows[name]
     assert 'pip install "setuptools<82"' in fixes
-    assert '--no-binary mmcv "mmcv>=2.0.0rc4,<2.2.0"' in fixes
+    assert ('--no-binary onedl-mmcv "onedl-mmcv==2.3.6"' if ONEDL else
+            '--no-binary mmcv "mmcv>=2.0.0rc4,<2.2.0"') in fixes
     assert 'OSError: libtorch.so: cannot open shared object file' in fixes
 
 
