@@ -34,8 +34,8 @@ class FrozenMasks(nn.Module):
       under DistributedDataParallel and is the same after a resume. Where the checkpoint is a link,
       one process settles it once it is downloaded; several let the masks learn and warn.
 
-    A frozen layer is one whose weight (of a refocused kernel: whose map) was frozen when the network
-    was built.
+    A frozen layer is one whose weight (of a refocused kernel: whose map) was frozen when the
+    network was built.
     """
 
     def settle_frozen_masks(self, freeze_masks: bool | str) -> None:

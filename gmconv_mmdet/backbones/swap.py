@@ -36,8 +36,8 @@ def check_gm_stem(gm_stem: str | bool | None, gm_cfg: dict, kind: str = 'GMConv'
 
 
 def layer_options(kind: str, mask: str | bool, gm_cfg: dict) -> dict:
-    """Options of :func:`swap` for layers of a kind, with a mask ``'dynamic'`` or ``'static'``, which
-    means nothing to RefConv."""
+    """Options of :func:`swap` for layers of a kind, with a mask ``'dynamic'`` or ``'static'``,
+    which means nothing to RefConv."""
     return dict(gm_cfg, kind=kind, **({} if kind == 'RefConv' else {'dynamic': mask == 'dynamic'}))
 
 
@@ -88,9 +88,9 @@ def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **op
     if isinstance(layer, RefocusedKernel) and layer.convmap is not None:
         if not learns and layer.convmap.init == 'paper':
             raise ValueError(
-                'a frozen convolution can\'t be refocused with init=\'paper\': its map would stay at '
-                'the random numbers it starts from. Leave the layers of frozen stages plain, or set '
-                'init=\'identity\', or frozen_stages=-1')
+                'a frozen convolution can\'t be refocused with init=\'paper\': its map would stay '
+                'at the random numbers it starts from. Leave the layers of frozen stages plain, or '
+                'set init=\'identity\', or frozen_stages=-1')
         layer.weight = conv.weight.detach()
         layer.convmap.weight.requires_grad_(learns)
         if trained:

@@ -1,4 +1,4 @@
-"""Folding: masks and refocusing maps multiplied into weights, so that plain convolutions are left."""
+"""Folding: masks and refocusing maps multiplied into weights; plain convolutions are left."""
 from __future__ import annotations
 
 import copy
@@ -58,9 +58,10 @@ def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = 
 
     Exact: the plain convolution's weight is the very product that the layer computes in each
     forward pass. Bias, padding mode, dtype, device, memory format, ``requires_grad`` (of a RefConv:
-    its map's) and train/eval mode stay as they are. A dynamic GMConv is left alone, because its mask depends on the input; so
-    are all convolutions that are not ours (deformable ones, say). Safe to repeat, and right before
-    as well as after mmcv's ``fuse_conv_bn``. Hooks registered on a replaced layer don't move to its
+    its map's) and train/eval mode stay as they are. A dynamic GMConv is left alone, because its mask
+    depends on the input; so are all convolutions that are not ours (deformable ones, say). Safe to
+    repeat, and right before as well as after mmcv's ``fuse_conv_bn`` (for a RefConv with groups:
+    before, afterwards is an error). Hooks registered on a replaced layer don't move to its
     successor.
 
     Args:

@@ -47,8 +47,8 @@ def folded_config(cfg: Config, keep_dynamic: bool) -> Config:
     * ``GMResNet`` becomes ``ResNet``; with a dynamic stem it stays, without GMConv in its stages.
     * ``GMBackbone`` becomes the backbone within; with a dynamic stem it stays, without masks in the
       body.
-    * ``conv_cfg=dict(type='GMConv', ...)`` becomes ``Conv2d`` unless it is dynamic; so do RefConv and
-      GMRefConv.
+    * ``conv_cfg=dict(type='GMConv', ...)`` becomes ``Conv2d`` unless it is dynamic; so do RefConv
+      and GMRefConv.
     * ``GMPretrained`` goes: the weights are in the checkpoint. ``FastCocoMetric`` becomes
       ``CocoMetric``, which prints the same numbers. Hooks of ours go: there is nothing to fold or
       log.

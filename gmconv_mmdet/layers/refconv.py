@@ -1,5 +1,5 @@
-"""Re-parameterized Refocusing Convolution (RefConv, arXiv 2310.10563): a trained kernel is frozen as
-a basis, and what trains instead is a small convolution over the kernel itself. Afterwards the
+"""Re-parameterized Refocusing Convolution (RefConv, arXiv 2310.10563): a trained kernel is frozen
+as a basis, and what trains instead is a small convolution over the kernel itself. Afterwards the
 resulting kernel is multiplied out and a plain convolution is left.
 
 Differences from the authors' code (github.com/Aiolus-X/RefConv): bias, dilation and every other
@@ -34,8 +34,8 @@ def refocus(basis: Tensor, map_weight: Tensor) -> Tensor:
 
     Args:
         basis (Tensor): :math:`W_b`, ``(C_out, C_in / groups, K_h, K_w)``.
-        map_weight (Tensor): of :math:`T`, ``(C_out * C_in / groups, groups, k_h, k_w)``, ``k_h`` and
-            ``k_w`` odd.
+        map_weight (Tensor): of :math:`T`, ``(C_out * C_in / groups, groups, k_h, k_w)``, ``k_h``
+            and ``k_w`` odd.
 
     Returns:
         Tensor: as ``basis``.
@@ -86,9 +86,9 @@ class RefocusedKernel(nn.Module):
     def __init__(self, *args, map_kernel_size: int | tuple[int, int] = 3, init: str = 'paper',
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        size = ((map_kernel_size, ) * 2 if isinstance(map_kernel_size, int)
-                else tuple(map_kernel_size))
-        if len(size) != 2 or any(not isinstance(side, int) or side < 1 or side % 2 == 0
+        size = (tuple(map_kernel_size) if isinstance(map_kernel_size, (tuple, list))
+                else (map_kernel_size, ) * 2)
+        if len(size) != 2 or any(type(side) is not int or side < 1 or side % 2 == 0
                                  for side in size):
             raise ValueError('map_kernel_size must be an odd number, or two for height and width, '
                              f'got {map_kernel_size!r}')
@@ -100,8 +100,8 @@ class RefocusedKernel(nn.Module):
             return
         if any(k > kernel for k, kernel in zip(size, self.kernel_size)):
             raise ValueError(
-                f'map_kernel_size must not be larger than the kernel, got {size[0]}x{size[1]} for a '
-                f'kernel of {self.kernel_size[0]}x{self.kernel_size[1]}: give two odd numbers, '
+                f'map_kernel_size must not be larger than the kernel, got {size[0]}x{size[1]} for '
+                f'a kernel of {self.kernel_size[0]}x{self.kernel_size[1]}: give two odd numbers, '
                 f'({", ".join(str(k - 1 + k % 2) for k in self.kernel_size)}) at most')
         basis = self.weight.detach()
         self.convmap = ConvMap(basis.new_empty(
@@ -127,8 +127,8 @@ class RefocusedKernel(nn.Module):
         self.settle_basis()
 
     def settle_basis(self) -> None:
-        """Say that the basis holds trained numbers, as loading a state dict does. All zeros are none:
-        they could be no kernel's, and no map makes anything of them."""
+        """Say that the basis holds trained numbers, as loading a state dict does. All zeros are
+        none: they could be no kernel's, and no map makes anything of them."""
         self.basis_loaded = bool(self.weight.any())
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
@@ -138,13 +138,13 @@ class RefocusedKernel(nn.Module):
             self.settle_basis()
 
     def register_parameter(self, name: str, parameter: nn.Parameter | None) -> None:
-        """A parameter put in the basis's place, as mmcv's ``fuse_conv_bn`` does with the batch norm's
-        scale multiplied in, becomes the new basis. That is exact where each slice is refocused by
-        itself.
+        """A parameter put in the basis's place, as mmcv's ``fuse_conv_bn`` does with the batch
+        norm's scale multiplied in, becomes the new basis. That is exact where each slice is
+        refocused by itself.
 
         Raises:
-            RuntimeError: slices are mixed (``groups`` > 1), so that scaling the basis does not scale
-                the kernel.
+            RuntimeError: slices are mixed (``groups`` > 1), so that scaling the basis does not
+                scale the kernel.
         """
         if name == 'weight' and self._modules.get('convmap') is not None:
             if self.groups > 1:
@@ -181,16 +181,16 @@ class RefocusedKernel(nn.Module):
                 raise RuntimeError(_never_loaded(self))
             if weight is not self.weight and self.groups > 1:
                 raise RuntimeError(
-                    'mmcv\'s efficient_conv_bn_eval multiplies the batch norm into the basis, which '
-                    'for a grouped RefConv is not the same as into its kernel: take it out of the '
+                    'mmcv\'s efficient_conv_bn_eval multiplies the batch norm into the basis, '
+                    'which for a grouped RefConv is not the same as into its kernel: take it out of the '
                     'config')
             weight = self._refocused(weight)
         return super()._conv_forward(x, weight, bias)
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
-        """Become a plain convolution with the weight of :meth:`plain_weight`, in place: basis and map
-        go. Exact, and safe to repeat. Left as it is where there is no such weight."""
+        """Become a plain convolution with the weight of :meth:`plain_weight`, in place: basis and
+        map go. Exact, and safe to repeat. Left as it is where there is no such weight."""
         weight = self.plain_weight()
         if self.convmap is not None and weight is not None:
             trains = not self.kernel_is_frozen
@@ -223,8 +223,8 @@ def redrawing(model: nn.Module) -> Iterator[None]:
 class RefConv2d(RefocusedKernel, nn.Conv2d):
     r"""``nn.Conv2d`` with the kernel :math:`W = W_b + T(W_b)`, see :func:`refocus`.
 
-    ``weight`` is the basis :math:`W_b`: under the name that ``nn.Conv2d`` has for its weight, so that
-    any plain checkpoint fits, but a buffer, without gradient and weight decay. What trains is
+    ``weight`` is the basis :math:`W_b`: under the name that ``nn.Conv2d`` has for its weight, so
+    that any plain checkpoint fits, but a buffer, without gradient and weight decay. What trains is
     ``convmap.weight``, ``C_in * C_out * k_h * k_w`` numbers, and ``bias``. Weight decay on the map
     pulls the kernel towards the basis.
 
@@ -250,22 +250,23 @@ class RefConv2d(RefocusedKernel, nn.Conv2d):
     """
 
     def plain_weight(self) -> Tensor:
-        """Weight of the ``nn.Conv2d`` that this layer equals, ``(C_out, C_in / groups, K_h, K_w)``."""
+        """Weight of the ``nn.Conv2d`` that this layer equals, ``(C_out, C_in / groups, K_h,
+        K_w)``."""
         return self.unmasked_weight()
 
 
 @MODELS.register_module('GMRefConv')
 class GMRefConv2d(RefocusedKernel, GMConv2d):
-    r"""A Gaussian mask on a refocused kernel, :math:`W = (W_b + T(W_b)) \otimes M`: our combination of
-    :class:`GMConv2d` and :class:`RefConv2d`, in neither paper.
+    r"""A Gaussian mask on a refocused kernel, :math:`W = (W_b + T(W_b)) \otimes M`: our combination
+    of :class:`GMConv2d` and :class:`RefConv2d`, in neither paper.
 
     Args:
         *args, **kwargs: of ``nn.Conv2d``, of :class:`GMConv2d` and of :class:`RefConv2d`.
     """
 
     def switch_to_deploy(self) -> None:
-        """As :meth:`RefConv2d.switch_to_deploy`, a static mask multiplied in as well. A dynamic layer
-        is left as it is."""
+        """As :meth:`RefConv2d.switch_to_deploy`, a static mask multiplied in as well. A dynamic
+        layer is left as it is."""
         super().switch_to_deploy()
         if not self.dynamic:
             self.sigma = None

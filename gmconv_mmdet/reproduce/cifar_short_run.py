@@ -69,8 +69,8 @@ def train(name: str, work_root: Path, data: Path, epochs: int, every: int, seed:
     run = subprocess.run(command, env={**os.environ, 'CIFAR10_PACKED': str(data.resolve()),
                                        'OMP_NUM_THREADS': str(threads)})
     if run.returncode:
-        raise RuntimeError(f'{folder.name} failed with {run.returncode}, see the log in {folder}; the '
-                           'same command goes on from its last epoch')
+        raise RuntimeError(f'{folder.name} failed with {run.returncode}, see the log in {folder}; '
+                           'the same command goes on from its last epoch')
     result = dict(config=name, epochs=epochs, every=every, seed=seed, threads=threads,
                   **_outcome(folder, epochs), code=code_version(), environment=environment())
     done.write_text(json.dumps(result, indent=1))

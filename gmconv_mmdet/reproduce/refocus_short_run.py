@@ -127,8 +127,8 @@ def outcome(folder: Path, epochs: int, plain: Path) -> dict:
 
 
 def curves(folder: Path) -> dict:
-    """Training loss, ``[iteration, loss]`` every ten iterations, and the accuracy of the curve's test
-    images after each epoch, ``[epoch, per cent]``."""
+    """Training loss, ``[iteration, loss]`` every ten iterations, and the accuracy of the curve's
+    test images after each epoch, ``[epoch, per cent]``."""
     lines = [json.loads(line) for log in sorted(folder.glob('*/vis_data/scalars.json'))
              for line in log.read_text().splitlines()]
     # An interrupted run may have logged an iteration twice.

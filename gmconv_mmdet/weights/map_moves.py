@@ -28,8 +28,8 @@ def refocused_layers(module: nn.Module) -> dict[str, RefocusedKernel]:
 
 def kept_maps(expected: Collection[str], layers: Mapping[str, GMConv2d],
               masks: Mapping[str, SourceMask]) -> set[str]:
-    """Names of the convolutions whose map can move as it is: the network has one, under the same kind
-    of mask.
+    """Names of the convolutions whose map can move as it is: the network has one, under the same
+    kind of mask.
 
     Args:
         expected (Collection[str]): keys of the network's ``state_dict()``.

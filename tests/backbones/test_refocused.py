@@ -16,7 +16,6 @@ from gmconv_mmdet import GMConv2d, GMResNet, RefConv2d, fold_gmconv, load_pretra
 from gmconv_mmdet.backbones.swap import converted, spatial_convs, swap
 from gmconv_mmdet.layers import RefocusedKernel
 
-ALL = (True, ) * 4
 SMALL = dict(base_channels=8, norm_eval=False, zero_init_residual=False)
 
 
@@ -26,7 +25,7 @@ def plain_resnet(depth=18, **kwargs):
 
 
 def refocused_resnet(depth=18, source=None, **kwargs):
-    net = GMResNet(depth, **{**SMALL, 'kind': 'RefConv', 'gm_stem': True, 'gm_stages': ALL, **kwargs})
+    net = GMResNet(depth, **{**SMALL, 'kind': 'RefConv', 'gm_stem': True, **kwargs})
     if source is not None:
         load_pretrained(net, source.state_dict())
     return net
@@ -122,7 +121,8 @@ def test_init_cfg_loads_the_basis(kind, tmp_path):
 
 
 def test_resume(tmp_path):
-    """Interrupted after two of four steps and resumed in a fresh network: the same to the last bit."""
+    """Interrupted after two of four steps and resumed in a fresh network: the same to the last
+    bit."""
     plain = plain_resnet()
     torch.manual_seed(3)
     whole = refocused_resnet(source=plain)
@@ -152,7 +152,8 @@ def test_frozen_stages_freeze_maps_too():
     net = refocused_resnet(source=plain, frozen_stages=1, gm_cfg=dict(init='identity'))
     for _ in range(2):
         learning = {name for name, weight in maps(net).items() if weight.requires_grad}
-        assert learning == {name for name in maps(net) if name[:6] in ('layer2', 'layer3', 'layer4')}
+        assert learning == {name for name in maps(net)
+                            if name.startswith(('layer2', 'layer3', 'layer4'))}
         train(net, 1)
     folded = fold_gmconv(net)
     assert torch.equal(folded.conv1.weight, plain.conv1.weight)
@@ -198,7 +199,8 @@ def test_frozen_masks_on_refocused_kernels_go_by_the_map():
     (dict(kind='Conv'), r"kind must be one of \('GMConv', 'RefConv', 'GMRefConv'\), got 'Conv'"),
     (dict(kind='GMRefConv'), r"gm_stem must be one of \('dynamic', 'static', None\), got True"),
     (dict(gm_cfg=dict(dynamic=False)), 'gm_cfg must not hold "dynamic"'),
-    (dict(gm_cfg=dict(map_kernel_size=5)), r'^layer1\.0\.conv1: map_kernel_size must not be larger'),
+    (dict(gm_cfg=dict(map_kernel_size=5)),
+     r'^layer1\.0\.conv1: map_kernel_size must not be larger'),
     (dict(depth=50, dcn=dict(type='DCNv2', deform_groups=1),
           stage_with_dcn=(False, True, True, True)),
      r'a stage has RefConv or DCN, not both: L2, L3, L4'),

@@ -38,7 +38,8 @@ def refocused(network):
 def test_imagenet_recipes(network):
     """arXiv 2310.10563's schedule, the same for the plain network trained on."""
     pytest.importorskip('mmpretrain')
-    plain, ref = (load(f'pretrain/{network}-{kind}_8xb64_in1k') for kind in ('continued', 'refconv'))
+    plain, ref = (load(f'pretrain/{network}-{kind}_8xb64_in1k')
+                  for kind in ('continued', 'refconv'))
     for cfg in (plain, ref):
         optimizer = cfg.optim_wrapper.optimizer
         assert (optimizer.type, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (

@@ -32,8 +32,8 @@ def loop_refocus(basis, map_weight):
                                                       range(map_h), range(map_w)):
             from_y, from_x = y + dy - map_h // 2, x + dx - map_w // 2
             if 0 <= from_y < height and 0 <= from_x < width:
-                source = slices[first + member]
-                result[o, i, y, x] += map_weight[s, member, dy, dx] * basis[(*source, from_y, from_x)]
+                value = basis[(*slices[first + member], from_y, from_x)]
+                result[o, i, y, x] += map_weight[s, member, dy, dx] * value
     return result
 
 
@@ -90,7 +90,8 @@ def test_equals_oracle(name):
     kernel = loop_refocus(conv.weight, conv.convmap.weight.detach())
     assert (conv.plain_weight() - kernel).abs().max() < 1e-12
     assert (kernel - conv.weight).abs().max() > 0.1
-    expected = loop_conv(x, kernel, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    expected = loop_conv(x, kernel, conv.bias, conv.stride, conv.padding, conv.dilation,
+                         conv.groups)
     assert (conv(x) - expected).abs().max() < 1e-9
     assert torch.equal(conv(x[0]), conv(x[:1])[0])
 
@@ -254,7 +255,8 @@ def test_of_another_shape_is_not_loaded():
 
 
 def test_redrawn_after_loading_is_not_loaded():
-    model = nn.Sequential(loaded(RefConv2d(3, 4, 3)), loaded(RefConv2d(4, 4, 3)), RefConv2d(4, 4, 3))
+    model = nn.Sequential(loaded(RefConv2d(3, 4, 3)), loaded(RefConv2d(4, 4, 3)),
+                          RefConv2d(4, 4, 3))
     with redrawing(model):
         nn.init.normal_(model[0].weight)
     assert [layer.basis_loaded for layer in model] == [False, True, False]
@@ -285,6 +287,8 @@ def test_1x1_is_a_plain_convolution():
     (3, dict(map_kernel_size=2), 'map_kernel_size must be an odd number.*got 2'),
     (3, dict(map_kernel_size=0), 'map_kernel_size must be an odd number.*got 0'),
     (3, dict(map_kernel_size=(3, 3, 3)), 'or two for height and width'),
+    (3, dict(map_kernel_size=True), 'odd number.*got True'),
+    (3, dict(map_kernel_size=None), 'odd number.*got None'),
     (3, dict(map_kernel_size=5), r'larger than the kernel, got 5x5 for a kernel of 3x3.*\(3, 3\)'),
     ((1, 3), {}, r'got 3x3 for a kernel of 1x3: give two odd numbers, \(1, 3\) at most'),
     (2, {}, r'got 3x3 for a kernel of 2x2: give two odd numbers, \(1, 1\) at most'),
@@ -298,7 +302,7 @@ def test_refusals(kernel, options, message):
 
 @pytest.mark.parametrize('shape', [(11, 1, 3, 3), (12, 5, 3, 3), (12, 1, 2, 3)])
 def test_refocus_refuses_maps_of_another_kernel(shape):
-    with pytest.raises(ValueError, match=r'basis \(4, 3, 3, 3\) needs a map .*\(12, groups, odd, od'):
+    with pytest.raises(ValueError, match=r'basis \(4, 3, 3, 3\) needs a map .*\(12, groups, odd'):
         refocus(torch.ones(4, 3, 3, 3), torch.ones(shape))
 
 
@@ -363,10 +367,12 @@ def test_beside_a_batch_norm(groups):
 
 
 @pytest.mark.slow
-def test_compiled_training_step():
+@pytest.mark.parametrize('cls', [RefConv2d, GMRefConv2d])
+@pytest.mark.parametrize('groups', [1, 2])
+def test_compiled_training_step(groups, cls):
     torch.manual_seed(0)
-    conv = loaded(RefConv2d(3, 4, 3))
-    x = torch.randn(2, 3, 6, 6)
+    conv = loaded(cls(4, 4, 3, groups=groups))
+    x = torch.randn(2, 4, 6, 6)
     compiled = torch.compile(conv, backend='aot_eager', fullgraph=True)
     torch.testing.assert_close(compiled(x), conv(x))
     compiled(x).sum().backward()
