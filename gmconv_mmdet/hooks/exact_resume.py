@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import Dataset
 
 _VALIDATED = 'last_validation'  # after so many epochs or iterations; in the message hub
+_ITERATION, _SAMPLE = 1, 2  # what is seeded
 
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Draws the random numbers of each iteration and of each sample from seeds of their own, so that
-    they are the same whether or not a run was resumed before::
+    """Draws the random numbers of each iteration and of each sample from seeds of their own, so
+    that they are the same whether or not a run was resumed before::
 
         custom_hooks = [dict(type='ExactResumeHook')]
 
@@ -29,8 +30,8 @@ class ExactResumeHook(Hook):
     * iteration ``i`` is seeded with (seed, ``i``);
     * sample ``k`` of the data set is loaded with a seed of (seed, epoch, ``k``), whatever the
       number of data loading processes, persistent or not;
-    * the validation that is due right after the checkpoint resumed from is made again: unless
-      its results are in the checkpoint, the best score among them.
+    * the validation that was due right after the checkpoint resumed from is made again, unless its
+      results are in the checkpoint, the best score among them.
 
     Data loading is seeded for epoch-based loops, and for iteration-based ones without data loading
     processes. With them MMEngine 0.10.7's own way is exact: it loads all that was loaded before.
@@ -63,9 +64,10 @@ class ExactResumeHook(Hook):
             runner.val_loop.run()
 
     def _validation_is_due(self, runner: Runner) -> bool:
-        """As the training loops decide after each epoch or iteration."""
+        """As MMEngine's training loops decide after each epoch or iteration."""
         loop = runner.train_loop
-        if runner.val_loop is None:
+        if runner.val_loop is None or not isinstance(loop, (EpochBasedTrainLoop,
+                                                            IterBasedTrainLoop)):
             return False
         loop._decide_current_val_interval()
         done, end = self._done(runner), (runner.max_iters if self._by_iterations else
@@ -85,7 +87,7 @@ class ExactResumeHook(Hook):
             self._moment.fill_(runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        seed_all(runner.seed, runner.iter)
+        seed_all(_ITERATION, runner.seed, runner.iter)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: Any = None) -> None:
@@ -102,7 +104,7 @@ class SeededSamples:
     def __call__(self, indices: Sequence[int]) -> list:
         samples = []
         for index in indices:
-            seed_all(self.seed, int(self.moment), int(index))
+            seed_all(_SAMPLE, self.seed, int(self.moment), int(index))
             samples.append(self.dataset[index])
         return samples
 

@@ -31,8 +31,9 @@ def test_torchrun_trains_a_detector_in_two_processes(repo, tmp_path):
     config = tmp_path / 'two.py'
     config.write_text(CONFIG.format(
         base=str(repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py')))
-    command = launch_command(mmdet_tool('train.py'), [str(config), '--work-dir', str(tmp_path / 'w')],
-                             LaunchOptions(gpus=2, launcher='pytorch'))
+    command = launch_command(
+        mmdet_tool('train.py'), [str(config), '--work-dir', str(tmp_path / 'w')],
+        LaunchOptions(gpus=2, launcher='pytorch'))
     assert command[1:5] == ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     run = subprocess.run(command, cwd=tmp_path, text=True, timeout=300, stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, env={

@@ -15,8 +15,8 @@ on until the training is through; then once more from its beginning, until all k
 Every training's end is compared with that of an undisturbed one, bit by bit: weights, sigmas,
 optimizer, losses of every iteration, validation metrics. At last a training on a full disk.
 
-One thread a process, since sums in threads have no fixed order. Where mount is allowed to root only:
-`unshare -rm python tests/faults/kill_training.py ...`.
+One thread a process, since sums in threads have no fixed order. Where mount is allowed to root
+only: `unshare -rm python tests/faults/kill_training.py ...`.
 
 Processes are forked from this one, which has imported what they need: they start within a second.
 """
@@ -388,9 +388,10 @@ def full_disk(scenario: Scenario) -> dict:
         subprocess.run(['umount', '-l', str(work_dir)], check=True)  # still mapped by torch
 
 
-def write_demo(name: str, root: Path, epochs: int, val_interval: int) -> Path:
+def write_demo(name: str, root: Path, epochs: int) -> Path:
     path = root / f'{name}.py'
-    path.write_text(CONFIGS[name].format(demo=str(DEMO), epochs=epochs, val_interval=val_interval))
+    path.write_text(CONFIGS[name].format(demo=str(DEMO), epochs=epochs,
+                                         val_interval=max(2, epochs // 2)))
     return path
 
 
@@ -400,7 +401,7 @@ def write_rehearsal(root: Path, coco128: Path, epochs: int) -> Path:
     from gmconv_mmdet.reproduce.run_config import RunOptions, run_config, write_config
     row, = select_rows('V', [ROW])
     cfg = run_config(row, 0, RunOptions(data=find_coco_folder(coco128), rehearsal=True))
-    cfg.train_cfg.update(max_epochs=epochs, val_begin=1, val_interval=3)
+    cfg.train_cfg.update(max_epochs=epochs, val_begin=1, val_interval=2)
     write_config(cfg, root / 'coco128.py')
     return root / 'coco128.py'
 
@@ -410,10 +411,12 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--coco128', type=Path, help='without it the COCO128 rehearsal is left out')
     parser.add_argument('--work-root', type=Path, required=True, help='must not exist yet')
-    parser.add_argument('--kills', type=int, nargs=3, default=(24, 12, 14),
+    parser.add_argument('--kills', type=int, nargs=3, default=(28, 8, 14),
                         metavar=('DEMO', 'COCO128', 'RANKS'), help='default: %(default)s')
-    parser.add_argument('--epochs', type=int, default=8, help='of each training')
-    parser.add_argument('--images', type=int, nargs=2, default=(16, 8), metavar=('TRAIN', 'VAL'))
+    parser.add_argument('--epochs', type=int, nargs=3, default=(8, 5, 8),
+                        metavar=('DEMO', 'COCO128', 'RANKS'), help='default: %(default)s')
+    parser.add_argument('--images', type=int, nargs=2, default=(12, 6), metavar=('TRAIN', 'VAL'),
+                        help='of the demo; default: %(default)s')
     parser.add_argument('--seed', type=int, default=0, help='of the random moments')
     parser.add_argument('--share-cut', type=float, default=0.2,
                         help='kills after which the newest checkpoint is cut short too')
@@ -433,13 +436,14 @@ def main() -> int:
     from gmconv_mmdet.demo.shapes import make_shapes
     make_shapes(root / 'shapes', *args.images)
 
-    scenarios, val_interval = [], max(2, args.epochs // 2)
-    for name, kills, processes in zip(('demo', 'coco128', 'ranks'), args.kills, (1, 1, 2)):
+    scenarios = []
+    for name, kills, epochs, processes in zip(('demo', 'coco128', 'ranks'), args.kills,
+                                              args.epochs, (1, 1, 2)):
         if kills == 0 or (name == 'coco128' and args.coco128 is None):
             continue
-        config = (write_rehearsal(root, args.coco128.resolve(), args.epochs) if name == 'coco128'
-                  else write_demo(name, root, args.epochs, val_interval))
-        scenarios.append((Scenario(name, root, config, args.epochs, processes), kills))
+        config = (write_rehearsal(root, args.coco128.resolve(), epochs) if name == 'coco128' else
+                  write_demo(name, root, epochs))
+        scenarios.append((Scenario(name, root, config, epochs, processes), kills))
     report, rng = {}, random.Random(args.seed)
     for scenario, _ in scenarios:
         scenario.undisturbed()
@@ -454,7 +458,7 @@ def main() -> int:
     if args.json:
         args.json.write_text(json.dumps(dict(
             command='python tests/faults/kill_training.py', seed=args.seed, epochs=args.epochs,
-            seconds=round(time.monotonic() - begin), environment=environment(), scenarios=report),
+            images=args.images, seconds=round(time.monotonic() - begin), environment=environment(), scenarios=report),
             indent=1) + '\n')
     return 1 if faults else 0
 
@@ -466,7 +470,8 @@ def environment() -> dict:
     import numpy
     import torch
     return dict(python=sys.version.split()[0], cores=os.cpu_count(), numpy=numpy.__version__,
-                **{module.__name__: module.__version__ for module in (torch, mmcv, mmdet, mmengine)})
+                **{module.__name__: str(module.__version__)
+                   for module in (torch, mmcv, mmdet, mmengine)})
 
 
 def closing(report: dict, seconds: float) -> list[str]:
@@ -497,8 +502,8 @@ def closing(report: dict, seconds: float) -> list[str]:
     for fault in faults:
         print(f'FAULT {fault}')
     print(f'\n{total["kills"]} kills, {total["resumes"]} resumes, '
-          f'{total["checkpoints_cut_short"]} checkpoints cut short besides; losses of data: {lost}; '
-          f'complete epochs trained again: {total["epochs_lost"]}; end states: '
+          f'{total["checkpoints_cut_short"]} checkpoints cut short besides; '
+          f'losses of data: {lost}; complete epochs trained again: {total["epochs_lost"]}; end states: '
           + ('all bit-equal to the undisturbed ones' if not unlike else f'{unlike} DIFFER')
           + f'. {seconds / 60:.1f} minutes.')
     return faults

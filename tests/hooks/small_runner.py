@@ -1,4 +1,6 @@
 """A detector's worth of MMEngine in miniature: a GM network, a data set that augments at random."""
+import itertools
+
 import numpy as np
 import torch
 import torch.nn as nn
@@ -10,6 +12,7 @@ from mmengine.runner import Runner
 
 from gmconv_mmdet.backbones import GMResNet
 
+_COUNT = itertools.count()
 IMAGES = 12
 SIZE = 33
 
@@ -63,13 +66,15 @@ class MeanScore(BaseMetric):
 
 
 def loader(workers=0, shuffle=True, sampler='DefaultSampler', persistent=True, augment=True):
-    return dict(batch_size=3, num_workers=workers, collate_fn=dict(type='default_collate'), persistent_workers=persistent and workers > 0,
+    return dict(batch_size=3, num_workers=workers, persistent_workers=persistent and workers > 0,
                 sampler=dict(type=sampler, shuffle=shuffle),
-                dataset=dict(type=SmallDataset, pipeline=[RandomFlip() if augment else AsItIs()], serialize_data=False))
+                collate_fn=dict(type='default_collate'),
+                dataset=dict(type=SmallDataset, serialize_data=False,
+                             pipeline=[RandomFlip() if augment else AsItIs()]))
 
 
 def small_runner(work_dir, max_epochs=3, max_iters=None, workers=0, persistent=True, hooks=(),
-                 checkpoint=None, seed=0, resume=False, validate=True, **options):
+                 checkpoint=None, seed=0, resume=False, **options):
     """A runner over 12 images in batches of 3, by epochs or, with ``max_iters``, by iterations."""
     by_epoch = max_iters is None
     train_cfg = (dict(by_epoch=True, max_epochs=max_epochs, val_interval=1) if by_epoch else
@@ -78,13 +83,13 @@ def small_runner(work_dir, max_epochs=3, max_iters=None, workers=0, persistent=T
         model=dict(type=SmallModel), work_dir=str(work_dir), train_cfg=train_cfg,
         train_dataloader=loader(workers, sampler='DefaultSampler' if by_epoch else
                                 'InfiniteSampler', persistent=persistent),
-        val_dataloader=loader(shuffle=False, augment=False) if validate else None,
-        val_evaluator=[MeanScore()] if validate else None, val_cfg=dict() if validate else None,
+        val_dataloader=loader(shuffle=False, augment=False), val_evaluator=[MeanScore()],
+        val_cfg=dict(),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
         param_scheduler=dict(type='CosineAnnealingLR', T_max=100, by_epoch=False),
         default_hooks=dict(checkpoint={
             'type': 'SafeCheckpointHook', 'by_epoch': by_epoch, 'interval': 1 if by_epoch else 2,
             **(checkpoint or {})}, logger=dict(type='LoggerHook', interval=1)),
         custom_hooks=list(hooks), randomness=dict(seed=seed), resume=resume,
-        experiment_name=f'{work_dir.name}-{id(work_dir)}-{np.random.randint(10**9)}',
+        experiment_name=f'small{next(_COUNT)}',  # MMEngine keeps things by this name
         log_level='WARNING', default_scope='mmengine', visualizer=None, **options)

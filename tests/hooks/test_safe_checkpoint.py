@@ -76,7 +76,7 @@ def test_files_are_those_of_mmengine(tmp_path, options):
 
 
 class FullDisk(Hook):
-    """From an epoch on no file may grow beyond 100 kB: a write fails half-way, as on a full disk."""
+    """From an epoch on no file may grow beyond 100 kB: writes fail half-way, as on a full disk."""
 
     def __init__(self, epoch):
         self.epoch = epoch
