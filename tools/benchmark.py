@@ -2,7 +2,7 @@
 
     python tools/benchmark.py --quick --json quick.json
     python tools/benchmark.py --network backbone detector --work step inference --json cpu.json
-    python tools/benchmark.py --device cuda --precision fp32 amp --channels-last --batch 8 --size 800 1216
+    python tools/benchmark.py --precision fp32 amp --channels-last --batch 8 --size 800 1216
     python tools/benchmark.py --growth --json growth.json
 
 Every combination of the values given is one comparison: a table is printed when it ends, and the

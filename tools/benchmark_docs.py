@@ -29,8 +29,7 @@ def main() -> int:
               '--json docs/benchmarks/quick.json', file=sys.stderr)
         return 1
     files = [(path, json.loads(path.read_text())) for path in paths]
-    sweeps = next((content['growth'] for _, content in ((path, flat(found)) for path, found in files)
-                   if content.get('growth')), None)
+    sweeps = next(filter(None, (flat(content).get('growth') for _, content in files)), None)
     if sweeps:
         draw(sweeps, args.plot)
     args.out.write_text(page(files, 'python tools/benchmark_docs.py', os.path.relpath(

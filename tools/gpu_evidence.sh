@@ -10,13 +10,14 @@
 #   coco128    the plain and GM rows of Table V, a few hundred iterations each with AMP
 #   cifar_resnet18  Table I's ResNet-18 in fp16, as far as the time goes
 #
-# Each stage writes OUT/<stage>.json (--out, by default work_dirs/gpu_evidence), again whenever a part
-# of it ends. The same command goes on after an interruption and does not repeat what is there.
+# Each stage writes OUT/<stage>.json (--out, by default work_dirs/gpu_evidence), again whenever a
+# part of it ends. The same command goes on after an interruption and repeats nothing.
 #
 # Python is --python's, or $PYTHON, or that of tools/setup_env.sh, which builds mmcv for the machine.
-# Without internet: name a Python that has torch, and --wheels, a folder with the wheels that it lacks
-# (mmengine, mmdet, mmpretrain, their needs, and an mmcv compiled for that torch and GPU; one compiled
-# for the CPU serves all but coco128 and the deformable rows). They go to OUT/site, not into that Python.
+# Without internet: name a Python that has torch, and --wheels, a folder with the wheels that it
+# lacks (mmengine, mmdet, mmpretrain, their needs, and an mmcv compiled for that torch and GPU; one
+# compiled for the CPU serves all but coco128, detectors and deformable rows). They go to OUT/site,
+# not into that Python. docs/gpu.md has the list.
 #
 # python tools/gpu_evidence.py --help shows the other options.
 set -euo pipefail

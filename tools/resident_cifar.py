@@ -2,9 +2,9 @@
 
     python tools/resident_cifar.py --data data/cifar10_packed --seeds 0 1 2 --out work_dirs/cifar
 
-A run is one config with one seed: <out>/<config>-seed<k>.json is written when it ends, and such a run
-is not repeated; an interrupted one goes on from its last tenth epoch. The recipes are the paper's in
-full. python tools/resident_cifar.py --table <out>/*.json prints the results beside the paper's.
+A run is one config with one seed: <out>/<config>-seed<k>.json is written when it ends, and such a
+run is not repeated; an interrupted one goes on from its last tenth epoch. The recipes are the
+paper's in full. python tools/resident_cifar.py --table <out>/*.json prints the results beside the paper's.
 """
 import argparse
 import sys

@@ -43,8 +43,8 @@ def build_network(network: str, variant: str, frozen_stages: int = -1) -> nn.Mod
     Args:
         network ('backbone' | 'detector'): ResNet-50, or Faster R-CNN with it and FPN.
         variant (str): of ``VARIANTS``. Of ``DCN`` the deformable stages are L2-L4, as in Table V of
-            arXiv 2302.04544; ``RefConv`` has all trained convolutions larger than 1x1 refocused; ``folded``
-            ones have gone through :func:`fold_gmconv`, of ``GM`` the dynamic stem stays.
+            arXiv 2302.04544; ``RefConv`` has all trained convolutions larger than 1x1 refocused;
+            ``folded`` ones have gone through :func:`fold_gmconv`, of ``GM`` the dynamic stem stays.
         frozen_stages (int): as of mmdet's ``ResNet``. -1 trains everything, batch norms too, which
             asks most of masks; mmdet's detectors freeze 1.
 

@@ -8,6 +8,7 @@ from typing import Any
 from . import growth, tables
 from .targets import TIMES, verdicts
 
+# Paragraphs are single lines, as in the other pages.
 _HEAD = '''# Benchmarks
 
 Made by `{command}` from the JSON files that it names; do not edit.
@@ -26,8 +27,8 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
     """The page as Markdown.
 
     Args:
-        files (Sequence[tuple[Path, dict]]): each file's name and content, of ``tools/benchmark.py``,
-            ``tools/time_shares.py`` or the stage ``benchmark`` of ``tools/gpu_evidence.sh``.
+        files (Sequence[tuple[Path, dict]]): each file's name and content, of
+            ``tools/benchmark.py``, ``tools/time_shares.py`` or the stage ``benchmark`` of ``tools/gpu_evidence.sh``.
         command (str): what makes the page.
         picture (str, optional): the plot of :func:`draw`, relative to the page.
     """
@@ -44,8 +45,8 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
     if sweeps:
         lines += ['', '## As layers grow', '',
                   'Forward and backward of one layer: ResNet\'s stem (7x7, stride 2, 3 to 64 '
-                  'channels) by batch at 224x224 and by image at batch 2; a layer of 32 channels at '
-                  '56x56 by kernel; a 3x3 layer at 28x28 by channels.']
+                  'channels) by batch at 224x224 and by image at batch 2; a layer of 32 channels '
+                  'at 56x56 by kernel; a 3x3 layer at 28x28 by channels.']
         if picture:
             lines += ['', f'![ratios of static and dynamic layers to plain ones]({picture})']
     for _, content in sweeps:
@@ -56,8 +57,8 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
         if 'time_shares' in content:
             lines += ['', f'## Time shares: {content["time_shares"]["row"]}', '',
                       'Images of COCO128 resized as for COCO (1333x800), loaded in the training '
-                      'process; random weights, so that hardly a box reaches the metric (its time on '
-                      'plausible boxes: `tools/compare_coco_eval.py`).', '',
+                      'process; random weights, so that hardly a box reaches the metric (its time '
+                      'on plausible boxes: `tools/compare_coco_eval.py`).', '',
                       *tables.environment_lines(content), '',
                       *tables.shares_tables(content['time_shares'])]
     return '\n'.join(lines) + '\n'

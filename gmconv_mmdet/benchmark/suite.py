@@ -24,7 +24,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and under which conditions. See :func:`build_network` and :class:`Worker`."""
+    """What is compared, under which conditions. See :func:`build_network` and :class:`Worker`."""
     network: str = 'backbone'
     work: str = 'step'
     variants: tuple[str, ...] = (PLAIN, 'S-GM', 'GM')
@@ -50,8 +50,8 @@ def run(comparison: Comparison, device: torch.device | str = 'cpu', rounds: int 
     """Time one comparison, and for training steps measure peak memory.
 
     Args:
-        comparison (Comparison): what. Variants that can't do the work (folded ones and training) are
-            left out.
+        comparison (Comparison): what. Variants that can't do the work (folded ones and training)
+            are left out.
         device, rounds, seconds, on_round: see :func:`compare`.
 
     Returns:

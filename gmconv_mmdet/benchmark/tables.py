@@ -47,8 +47,8 @@ def shares_tables(shares: dict[str, Any]) -> list[str]:
                   for phase, seconds in shares[what].items()]
         lines += [_line(['all', f'{total:.3f}', '100.0%']), '']
     profile = shares['profile']
-    lines += [f'First lines of a profile of one training iteration ({profile["seconds"]:.1f} s), by '
-              'time in the function itself:', '',
+    lines += [f'First lines of a profile of one training iteration ({profile["seconds"]:.1f} s), '
+              'by time in the function itself:', '',
               _line(['', 'function', 'seconds', 'share']), _line(['---'] * 4)]
     lines += [_line([str(rank), f'`{line["name"]}`', f'{line["seconds"]:.3f}',
                      f'{line["share"]:.1%}']) for rank, line in enumerate(profile['lines'], 1)]

@@ -126,7 +126,8 @@ def top_lines(profiler: cProfile.Profile) -> dict[str, Any]:
     package = str(Path(gmconv_mmdet.__file__).resolve().parent)
     stats = pstats.Stats(profiler).stats
     total = sum(own for _, _, own, _, _ in stats.values())
-    lines = [dict(name=name if file == '~' else f'{Path(file).parent.name}/{Path(file).name}: {name}',
+    lines = [dict(name=name if file == '~' else
+                  f'{Path(file).parent.name}/{Path(file).name}: {name}',
                   seconds=own, share=own / total, ours=file.startswith(package))
              for (file, _, name), (_, _, own, _, _) in sorted(
                  stats.items(), key=lambda item: -item[1][2])]

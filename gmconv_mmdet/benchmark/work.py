@@ -18,8 +18,8 @@ class Worker:
 
     Args:
         model (nn.Module): a backbone, or a detector of mmdet.
-        work ('forward' | 'step' | 'inference'): a forward pass that keeps what backward needs; that,
-            backward and an SGD step with momentum and weight decay; a forward pass in evaluation
+        work ('forward' | 'step' | 'inference'): a forward pass that keeps what backward needs;
+            that, backward and an SGD step with momentum and weight decay; a forward pass in evaluation
             mode without gradients. A detector's forward passes end in its losses or its boxes.
         batch (int): images.
         size (tuple[int, int]): height and width of the images, in pixels.

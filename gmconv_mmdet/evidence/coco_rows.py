@@ -72,8 +72,8 @@ def train_row(row: Row, config: Config, folder: Path, gpus: int) -> dict[str, An
     """Train and evaluate.
 
     Returns:
-        dict: losses by iteration (every tenth), whether all are finite, the masks at the end (a line
-        of ``SigmaLogHook``'s table each), COCO's numbers on the training images.
+        dict: losses by iteration (every tenth), whether all are finite, the masks at the end (a
+        line of ``SigmaLogHook``'s table each), COCO's numbers on the training images.
 
     Raises:
         RuntimeError: the training failed; its output's last lines.

@@ -11,7 +11,7 @@ def check_ops(device: torch.device | str) -> dict[str, Any]:
     """Run ``nms``, ``roi_align`` and ``deform_conv2d``, the last two backward too.
 
     Returns:
-        dict: for each operator ``agrees``, the largest difference to the CPU's result, or ``error``.
+        dict: for each operator ``agrees``, the largest ``difference`` to the CPU's, or ``error``.
     """
     results = {}
     for name, call in (('nms', _nms), ('roi_align', _roi_align), ('deform_conv2d', _deform_conv)):

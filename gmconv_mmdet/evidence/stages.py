@@ -49,8 +49,8 @@ def run_stage(name: str, options: Options, say: Callable[[str], object]) -> bool
     """Do what a stage lacks. Returns whether it is whole."""
     path = options.out / f'{name}.json'
     kept = read_json(path) or {}
-    results = dict(stage=name, rehearsal=options.rehearsal, device=options.device,
-                   parts=kept.get('parts', {}) if kept.get('rehearsal') == options.rehearsal else {})
+    parts = kept.get('parts', {}) if kept.get('rehearsal') == options.rehearsal else {}
+    results = dict(stage=name, rehearsal=options.rehearsal, device=options.device, parts=parts)
     whole = True
     for part, call in _PARTS[name](options):
         if results['parts'].get(part, {}).get('done'):
@@ -130,11 +130,12 @@ def _cifar(options: Options) -> Iterator[Part]:
 
 
 def _cifar_resnet18(options: Options) -> Iterator[Part]:
-    methods, size = (_METHODS[-1:], ('--epochs', '1', '--every', '5000')) if options.rehearsal else (
-        _METHODS, ())
-    data = _data(options)
+    methods, size = _METHODS, ()
+    if options.rehearsal:
+        methods, size = _METHODS[-1:], ('--epochs', '1', '--every', '5000')
+    data, configs = _data(options), [f'resnet18{method}' for method in methods]
     yield 'resnet18, seed 0', lambda: _train_cifar(
-        options, data, 'resnet18', [f'resnet18{method}' for method in methods], [0], '--half', *size)
+        options, data, 'resnet18', configs, [0], '--half', *size)
 
 
 def _data(options: Options) -> Path:

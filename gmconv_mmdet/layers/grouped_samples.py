@@ -4,8 +4,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-# Per image, in pixels. A guess until it is measured on a GPU: a convolution over so few pixels takes
-# about as long as its launch.
+# Per image, in pixels. A guess until it is measured on a GPU: a convolution over so few pixels
+# takes about as long as its launch.
 _SMALL_IMAGE = 64 * 64
 
 
@@ -19,8 +19,8 @@ def pays(x: Tensor, weight: Tensor) -> bool:
 def conv2d_per_sample(x: Tensor, weight: Tensor, masks: Tensor, bias: Tensor | None,
                       stride: tuple[int, int], padding: str | tuple[int, int],
                       dilation: tuple[int, int], groups: int) -> Tensor:
-    """``F.conv2d`` of each sample with ``weight`` times its own mask, as one convolution with a group
-    (or ``groups`` of them) for each sample.
+    """``F.conv2d`` of each sample with ``weight`` times its own mask, as one convolution with a
+    group (or ``groups`` of them) for each sample.
 
     Args:
         x (Tensor): ``(N, C_in, H, W)``, N of 1 or more.

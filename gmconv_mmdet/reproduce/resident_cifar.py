@@ -2,8 +2,8 @@
 
 The recipes are those of ``configs/cifar`` (arXiv 2302.04544, section IV-A). mmpretrain's own tools
 train them too, but at these sizes they wait for images: here a training of 160 epochs takes minutes
-on a GPU. Differences: an epoch leaves out the last, partial batch (a CUDA graph has one batch size),
-and random numbers are drawn on the device.
+on a GPU. Differences: an epoch leaves out the last, partial batch (a CUDA graph has one batch
+size), and random numbers are drawn on the device.
 """
 from __future__ import annotations
 

@@ -2,12 +2,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from gmconv_mmdet.evidence.coco_rows import full_size_config, short_config
 from gmconv_mmdet.evidence.compiled_ops import check_ops
-from gmconv_mmdet.evidence.stages import STAGES
+from gmconv_mmdet.evidence.stages import STAGES, Options, run_stage
 from gmconv_mmdet.reproduce.rows import select_rows
 
 
@@ -73,6 +74,16 @@ def test_rehearsal(repo, tmp_path, shared_data):
     assert row['result']['finite'] and 'bbox_mAP' in row['result']['metrics']
     assert row['result']['masks'][0]['layer'] == 'backbone.conv1'
     written = {name: path.stat().st_mtime_ns for name, path in files.items()}
-    again = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert again.returncode == 0 and again.stdout.count('done before') >= len(STAGES)
+    said = []
+    options = Options(tmp_path / 'out', 'cpu', time.time() + 60, shared_data, rehearsal=True)
+    assert all(run_stage(stage, options, said.append) for stage in STAGES)
+    assert said and all(line.endswith('done before') for line in said)
     assert written == {name: path.stat().st_mtime_ns for name, path in files.items()}
+
+
+def test_without_time_or_data_nothing_begins(tmp_path):
+    said = []
+    assert not run_stage('stack', Options(tmp_path, 'cpu', until=0.), said.append)
+    assert all('no time left' in line for line in said) and not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError, match='needs --data'):
+        run_stage('coco128', Options(tmp_path, 'cpu', until=0.), said.append)
