@@ -9,7 +9,7 @@ Trains, with mmdet's tools/train.py and fixed seeds,
 * `ranks`: the demo in two processes (gloo), of which one is killed, and the other ended as torchrun
   does;
 
-sends SIGKILL to a process (half of the times while a checkpoint is being written), looks at what
+sends SIGKILL to a process (often while a checkpoint is being written), looks at what
 lies on the disk, sometimes cuts the newest checkpoint short as well, resumes with --resume, and so
 on until the training is through; then once more from its beginning, until all kills are spent.
 Every training's end is compared with that of an undisturbed one, bit by bit: weights, sigmas,
@@ -67,7 +67,9 @@ class Launch:
     """One start of mmdet's train.py, in one process or several."""
 
     def __init__(self, arguments: list[str], log: Path, processes: int) -> None:
-        self.log, self.log_begin = log, log.stat().st_size if log.exists() else 0
+        self.begun = time.time()
+        log.touch()
+        self.log, self.log_begin = log, log.stat().st_size
         self.status: dict[int, int] = {}
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
@@ -86,7 +88,6 @@ class Launch:
             return pid
         status = 1
         try:
-            os.setsid()
             output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
             os.dup2(output, 2)
@@ -119,7 +120,7 @@ class Launch:
         while self.alive():
             if time.monotonic() > end:
                 return False
-            time.sleep(0.01)
+            time.sleep(0.001)
         return True
 
     def kill(self, victim: int) -> None:
@@ -165,7 +166,7 @@ class Scenario:
         part_seen, saved = None, {}  # monotonic times, in seconds
         while launch.alive():
             now = time.monotonic()
-            if part_seen is None and parts(work_dir):
+            if part_seen is None and parts(work_dir, launch.begun):
                 part_seen = now
             for epoch in (1, self.epochs):
                 if epoch not in saved and (work_dir / f'epoch_{epoch}.pth').exists():
@@ -180,8 +181,17 @@ class Scenario:
         return work_dir
 
 
-def parts(work_dir: Path) -> list[Path]:
-    return list(work_dir.glob('.epoch_*.pth.part'))
+def parts(work_dir: Path, since: float) -> list[Path]:
+    """Checkpoints that are being written. A kill leaves such a file for the next launch to remove:
+    only those written ``since`` (seconds since the epoch, as files have them) count."""
+    found = []
+    for path in work_dir.glob('.epoch_*.pth.part'):
+        try:
+            if path.stat().st_mtime >= since:
+                found.append(path)
+        except FileNotFoundError:  # renamed in between
+            continue
+    return found
 
 
 def epoch_of(path: Path) -> int:
@@ -190,7 +200,7 @@ def epoch_of(path: Path) -> int:
 
 def stage(work_dir: Path, launch: Launch) -> str:
     """What a process was at when it was killed."""
-    if parts(work_dir):
+    if parts(work_dir, launch.begun):
         return 'writing a checkpoint'
     said = launch.output()
     if 'Epoch(val)' in said[said.rfind('Epoch(train)'):]:
@@ -237,20 +247,12 @@ def train_through(scenario: Scenario, work_dir: Path, kills: int, rng: random.Ra
     damaged: set[int] = set()
     newest, launches = 0, 0
     while True:
-        launch, begun = scenario.launch(work_dir), time.monotonic()
+        launch = scenario.launch(work_dir)
         launches += 1
         if launches > 1:
             record['resumes'] += 1
         if record['kills'] < kills:
-            at_saving = rng.random() < 0.5
-            limit = (math.inf if at_saving else
-                     rng.uniform(0, scenario.startup + 2 * scenario.epoch_seconds))
-            delay = rng.uniform(0, 1.3 * scenario.save_seconds + 0.01)
-            while launch.alive() and time.monotonic() - begun < limit:
-                if at_saving and parts(work_dir):
-                    time.sleep(delay)
-                    break
-                time.sleep(0.001)
+            wait_for_moment(scenario, launch, work_dir, rng)
         else:
             launch.wait()
         if not launch.alive():
@@ -265,7 +267,7 @@ def train_through(scenario: Scenario, work_dir: Path, kills: int, rng: random.Ra
         record['stages'][at] += 1
         said = launch.output()
         record['protocol'].append(dict(training=work_dir.name, stage=at, newest_epoch=newest,
-                                       seconds=round(time.monotonic() - begun, 2)))
+                                       seconds=round(time.time() - launch.begun, 2)))
         check_resume(said, newest, damaged, record)
         damaged &= {epoch_of(p) for p in work_dir.glob('epoch_*.pth')} - whole_epochs(work_dir)
         record['data_losses'] += losses_on_disk(work_dir, newest, damaged)
@@ -279,6 +281,20 @@ def train_through(scenario: Scenario, work_dir: Path, kills: int, rng: random.Ra
         newest = max(whole, default=0)
         print(f'{scenario.name}: kill {record["kills"]} while {at}, epochs on disk: {whole}'
               + (f', cut short: {sorted(damaged)}' if damaged else ''), file=sys.stderr, flush=True)
+
+
+def wait_for_moment(scenario: Scenario, launch: Launch, work_dir: Path,
+                    rng: random.Random) -> None:
+    """Until a random moment: of the launch, of its training, or of the writing of a checkpoint."""
+    aim, = rng.choices(('launch', 'training', 'checkpoint'), (1, 2, 3))
+    begins, seconds = {
+        'launch': (lambda: True, scenario.startup + scenario.epoch_seconds),
+        'training': (lambda: 'Epoch(train)' in launch.output(), 2 * scenario.epoch_seconds),
+        'checkpoint': (lambda: parts(work_dir, launch.begun),
+                       1.3 * scenario.save_seconds + 0.01)}[aim]
+    while launch.alive() and not begins():
+        time.sleep(0.002)
+    launch.wait(rng.uniform(0, seconds))
 
 
 def check_resume(said: str, newest: int, damaged: set[int], record: dict) -> None:
@@ -377,7 +393,7 @@ def full_disk(scenario: Scenario) -> dict:
         message = re.search(r'OSError: .*could not be written.*', said)
         record = dict(tried=True, failed=set(launch.status.values()) != {0},
                       message=message[0].replace(str(work_dir), 'W') if message else None,
-                      whole_epochs=sorted(whole_epochs(work_dir)), parts=len(parts(work_dir)))
+                      whole_epochs=sorted(whole_epochs(work_dir)), parts=len(parts(work_dir, 0)))
         subprocess.run(['mount', '-o', f'remount,size={8 * size}', str(work_dir)], check=True)
         launch = scenario.launch(work_dir)
         launch.wait()
@@ -458,8 +474,8 @@ def main() -> int:
     if args.json:
         args.json.write_text(json.dumps(dict(
             command='python tests/faults/kill_training.py', seed=args.seed, epochs=args.epochs,
-            images=args.images, seconds=round(time.monotonic() - begin), environment=environment(), scenarios=report),
-            indent=1) + '\n')
+            images=args.images, seconds=round(time.monotonic() - begin),
+            environment=environment(), scenarios=report), indent=1) + '\n')
     return 1 if faults else 0
 
 
@@ -503,8 +519,9 @@ def closing(report: dict, seconds: float) -> list[str]:
         print(f'FAULT {fault}')
     print(f'\n{total["kills"]} kills, {total["resumes"]} resumes, '
           f'{total["checkpoints_cut_short"]} checkpoints cut short besides; '
-          f'losses of data: {lost}; complete epochs trained again: {total["epochs_lost"]}; end states: '
-          + ('all bit-equal to the undisturbed ones' if not unlike else f'{unlike} DIFFER')
+          f'losses of data: {lost}; complete epochs trained again: {total["epochs_lost"]}; '
+          + ('end states: all bit-equal to the undisturbed ones' if not unlike else
+             f'end states: {unlike} DIFFER')
           + f'. {seconds / 60:.1f} minutes.')
     return faults
 
