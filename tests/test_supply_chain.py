@@ -1,4 +1,4 @@
-"""What is installed is what was pinned; nothing is downloaded unasked; no name becomes a command."""
+"""What is installed was pinned; nothing is downloaded unasked; no name becomes a command."""
 import ast
 import hashlib
 import importlib.util

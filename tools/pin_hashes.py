@@ -1,4 +1,4 @@
-"""Write requirements/hashes.txt: the pins of requirements/constraints.txt with their SHA-256 hashes.
+"""Write requirements/hashes.txt: the pins of requirements/constraints.txt with SHA-256 hashes.
 
     python tools/pin_hashes.py [--uv /path/to/uv]
 
@@ -14,8 +14,7 @@ import tempfile
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / 'requirements'
-HEAD = '''# Made by tools/pin_hashes.py from constraints.txt: the same pins, with the hashes of all their files.
-'''
+HEAD = '# Made by tools/pin_hashes.py from constraints.txt: the same pins, with their files\' hashes.\n'
 _PIN = re.compile(r'([a-z0-9-]+)(={2,3})([^\s;]+)(?:; (.+))?')
 _HASHED = re.compile(r'^([a-z0-9-]+)==+([^\s;]+)[^\n]*\\\n((?:\s+--hash=sha256:[0-9a-f]{64}.*\n)+)',
                      re.MULTILINE)

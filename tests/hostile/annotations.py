@@ -143,7 +143,8 @@ EDITS = {
     'a box with an infinite side': (first_box(bbox=[1, 2, float('inf'), 4]),
                                     'not four finite numbers'),
     'an area as text': (first_box(area='12'), 'area that is no finite number'),
-    'an annotation without a box': (lambda c: c['annotations'][0].pop('bbox'), 'lack one of .*bbox'),
+    'an annotation without a box': (lambda c: c['annotations'][0].pop('bbox'),
+                                    'lack one of .*bbox'),
 }
 for _fault, (_edit, _says) in EDITS.items():
     @case('annotations', _fault, CHECK, refused=_says)

@@ -54,7 +54,7 @@ class Case:
 
 def case(area: str, fault: str, given_to: str, refused: str | None = None,
          goes_on: str | None = None, slow: bool = False):
-    """Register a function ``prepare(folder)`` as a case; ``refused`` or ``goes_on`` is a pattern."""
+    """Register ``prepare(folder)`` as a case; ``refused`` or ``goes_on`` is a pattern."""
     def register(prepare):
         CASES.append(Case(area, fault, given_to, refused is not None,
                           refused if refused is not None else goes_on, prepare, slow))

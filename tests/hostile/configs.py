@@ -18,7 +18,8 @@ ARGUMENTS: dict[str, list[tuple[str, Callable[[], object], str]]] = {
     '`GMResNet(...)`': [
         ('depth 42', lambda: GMResNet(42), 'depth must be one of'),
         ('depth as text', lambda: GMResNet('50'), "depth must be one of.*got '50'"),
-        ('an unknown kind of stem', lambda: GMResNet(18, gm_stem='elliptic'), 'gm_stem must be one'),
+        ('an unknown kind of stem', lambda: GMResNet(18, gm_stem='elliptic'),
+         'gm_stem must be one'),
         ('three stages instead of four', lambda: GMResNet(18, gm_stages=(True, ) * 3),
          'gm_stages must be num_stages = 4 times'),
         ('stages as text', lambda: GMResNet(18, gm_stages='TTTT'), 'gm_stages must be'),
@@ -105,7 +106,8 @@ for _fault, (_text, _says) in FILES.items():
         return lambda: tool('visualize_masks.py', path, '--out', folder / 'out')
 
 
-@case('config', 'JSON that is cut off', '`tools/analyze_rf.py`', refused='can\'t be read as a config')
+@case('config', 'JSON that is cut off', '`tools/analyze_rf.py`',
+      refused='can\'t be read as a config')
 def json_config(folder):
     (folder / 'x.json').write_text('{"model": {')
     return lambda: tool('analyze_rf.py', folder / 'x.json', '--size', 64, 64)
@@ -128,7 +130,8 @@ def negative_size(folder):
     return lambda: tool('analyze_rf.py', DEMO, '--size', -3, 64)
 
 
-@case('config', 'an unknown row', '`tools/reproduce.py plan`', refused='no such row in Table III: r51')
+@case('config', 'an unknown row', '`tools/reproduce.py plan`',
+      refused='no such row in Table III: r51')
 def unknown_row(folder):
     return lambda: tool('reproduce.py', 'plan', '--table', 'III', '--rows', 'r51', '--work-root',
                         folder / 'work')
@@ -155,7 +158,8 @@ def unknown_layer(folder):
     return act
 
 
-@case('config', 'an average stem without images', '`tools/fuse.py`', refused='needs calibration images')
+@case('config', 'an average stem without images', '`tools/fuse.py`',
+      refused='needs calibration images')
 def no_calibration(folder):
     return lambda: tool('fuse.py', DEMO, folder / 'x.pth', folder / 'out', '--stem', 'average')
 

@@ -1,5 +1,5 @@
-"""Fuzzes the checkpoint loader and ``convert_backbone``: whatever a file holds, it is loaded whole or
-refused by one ``CheckpointError``.
+"""Fuzzes the checkpoint loader and ``convert_backbone``: whatever a file holds, it is loaded whole
+or refused by one ``CheckpointError``.
 
     python -m tests.hostile.fuzz --seconds 180      both, so long each, from a seed of the clock
 
@@ -240,7 +240,7 @@ def loader_property(file: tuple[str, bytes], seen: Counter, folder: Path) -> Non
 
 def convert_property(file: tuple[str, bytes], placement: dict, prefix: str | None, suffix: str,
                      seen: Counter, folder: Path) -> None:
-    """A file becomes a published backbone that loads again, or is refused and nothing is written."""
+    """A file becomes a published backbone that loads again, or is refused, nothing written."""
     source = folder / f'source{file[0]}'
     source.write_bytes(file[1])
     out = Path(tempfile.mkdtemp(dir=folder))

@@ -2,14 +2,16 @@
 
     OMP_NUM_THREADS=2 python -m tests.hostile.numbers --work-dir DIR --json docs/numbers.json
     python -m tests.hostile.numbers --json docs/numbers.json --table       print the table again
+    python -m tests.hostile.numbers --work-dir DIR --cost 60       CPU time of ``DivergenceHook``
 
 The demo's network and images, 64 pixels and 2 images at a time, 2,000 iterations in fp32 and with
-backbone and neck in bf16 autocast. A run ends early only where ``DivergenceHook`` stops it. In every iteration and every GMConv
-finite sigmas have to give masks in [0, 1], and a finite gradient of a mask a finite one of its sigma.
-Finished runs are not repeated.
+backbone and neck in bf16 autocast. A run ends early only where ``DivergenceHook`` stops it. In
+every iteration and every GMConv finite sigmas have to give masks in [0, 1], and a finite gradient
+of a mask a finite one of its sigma. Finished runs are not repeated.
 """
 import argparse
 import json
+import statistics
 import time
 import warnings
 from pathlib import Path
@@ -40,7 +42,7 @@ RECIPES = {
 
 
 class MaskWatch:
-    """Stands in for ``gaussian_mask`` in the layers: counts, and looks at every mask and gradient."""
+    """Stands in for ``gaussian_mask`` in the layers: looks at every mask and gradient."""
 
     def __init__(self) -> None:
         self.masks = self.bad_masks = self.gradients = self.bad_gradients = 0
@@ -84,9 +86,8 @@ class WholeRunHook(Hook):
             print(f'  {runner.iter + 1}: loss {loss:.3g}', flush=True)
 
 
-def run(name: str, precision: str, work_dir: Path, data: Path, iterations: int) -> dict:
-    """Train once; the record of it."""
-    recipe = RECIPES[name]
+def adapted_config(recipe: dict, work_dir: Path, data: Path, iterations: int) -> Config:
+    """The demo's config with a recipe of :data:`RECIPES`, by iterations and without evaluation."""
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(work_dir)
     scale = (64, 64)
@@ -104,13 +105,48 @@ def run(name: str, precision: str, work_dir: Path, data: Path, iterations: int) 
     else:
         cfg.optim_wrapper.optimizer.lr = recipe.get('lr', 1e-3)
         cfg.optim_wrapper.paramwise_cfg.custom_keys.sigma.lr_mult = recipe.get('sigma_mult', 1.0)
-    record = dict(recipe=name, precision=precision, iterations=0, stopped='')
     cfg.default_hooks.checkpoint = None
     cfg.default_hooks.logger.interval = 500
     cfg.custom_hooks = [dict(type='DivergenceHook')]
     cfg.log_level = 'WARNING'
-    cfg.experiment_name = f'{name}-{precision}'.replace(' ', '_').replace(',', '')
+    cfg.experiment_name = f'numbers-{time.monotonic_ns()}'
+    return cfg
+
+
+class TimeHook(Hook):
+    """CPU seconds of each iteration."""
+    priority = 'HIGHEST'
+
+    def __init__(self) -> None:
+        self.marks: list[float] = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self.marks.append(time.process_time())
+
+
+def cost(work_dir: Path, data: Path, iterations: int) -> str:
+    """CPU time of iterations that ``DivergenceHook`` looks at and of those between them, the
+    demo's own images and batch."""
+    cfg = adapted_config({}, work_dir, data, iterations)
+    cfg.train_pipeline[2].scale = (192, 192)
+    cfg.train_dataloader.dataset.pipeline = cfg.train_pipeline
+    cfg.train_dataloader.batch_size = 4
+    cfg.custom_hooks = [dict(type='DivergenceHook', interval=2)]
     runner = Runner.from_cfg(cfg)
+    clock = TimeHook()
+    runner.register_hook(clock)
+    runner.train()
+    took = [end - begin for begin, end in zip(clock.marks, clock.marks[1:])]
+    # From one iteration's beginning to the next one's; iteration 2, 4, ... are looked at.
+    without, with_it = (statistics.median(took[first::2]) for first in (10, 11))
+    return (f'CPU time of an iteration, medians of {len(took[10::2])}: {without * 1e3:.0f} ms, '
+            f'looked at {with_it * 1e3:.0f} ms, ratio {with_it / without:.3f}')
+
+
+def run(name: str, precision: str, work_dir: Path, data: Path, iterations: int) -> dict:
+    """Train once; the record of it."""
+    record = dict(recipe=name, precision=precision, iterations=0, stopped='')
+    runner = Runner.from_cfg(adapted_config(RECIPES[name], work_dir, data, iterations))
     runner.register_hook(WholeRunHook(record))
     if precision == 'bf16':
         _autocast(runner.model)
@@ -156,18 +192,23 @@ def table(records: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/numbers'))
-    parser.add_argument('--json', type=Path, required=True)
+    parser.add_argument('--json', type=Path, default=Path('docs/numbers.json'))
+    parser.add_argument('--cost', type=int, metavar='N', help='measure over N iterations instead')
     parser.add_argument('--iterations', type=int, default=ITERATIONS)
     parser.add_argument('--recipes', nargs='+', choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument('--precisions', nargs='+', choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument('--table', action='store_true', help='print the table, run nothing')
     args = parser.parse_args()
     records = json.loads(args.json.read_text()) if args.json.exists() else []
+    data = args.work_dir.absolute() / 'shapes'
     if not args.table:
         warnings.filterwarnings('ignore')
-        data = args.work_dir.absolute() / 'shapes'
         data.parent.mkdir(parents=True, exist_ok=True)
         make_shapes(data)
+    if args.cost:
+        print(cost(args.work_dir, data, args.cost))
+        return
+    if not args.table:
         for precision in args.precisions:
             for name in args.recipes:
                 if any((r['recipe'], r['precision']) == (name, precision) for r in records):

@@ -40,7 +40,8 @@ def main() -> None:
     lines = [HEAD]
     counts = {True: 0, False: 0}
     for area, title in TITLES.items():
-        lines += [f'## {title}', '', '| fault | given to | outcome | what is said |', '|---|---|---|---|']
+        lines += [f'## {title}', '', '| fault | given to | outcome | what is said |',
+                  '|---|---|---|---|']
         for item in (item for item in ALL if item.area == area):
             with tempfile.TemporaryDirectory(prefix='case') as folder:
                 outcome = try_case(item, Path(folder))
