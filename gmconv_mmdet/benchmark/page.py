@@ -35,7 +35,7 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
     contents = [(path, flat(content)) for path, content in files]
     lines = [_HEAD.format(command=command), '## Targets', '',
              'As ratios to the plain network in the same run; backbone, 2 x 3 x 512 x 512 or more.',
-             '', *_targets([content for _, content in contents])]
+             '', *_targets(contents)]
     for path, content in contents:
         if content['runs']:
             lines += ['', f'## {path.stem}', '', *tables.environment_lines(content)]
@@ -75,17 +75,17 @@ def flat(content: dict[str, Any]) -> dict[str, Any]:
                 growth=[result for result in done if 'points' in result])
 
 
-def _targets(contents: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield '| what | measured | target | |'
-    yield '| --- | --- | --- | --- |'
-    found = [verdict for content in contents for verdict in verdicts(content)]
-    for verdict in found:
+def _targets(contents: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
+    yield '| what | results | measured | target | |'
+    yield '| --- | --- | --- | --- | --- |'
+    found = [(path, verdict) for path, content in contents for verdict in verdicts(content)]
+    for path, verdict in found:
         wanted, met = verdict.text().split('target ')[1].split(': ')
-        yield f'| {verdict.what} | {verdict.value:.3f} | {wanted} | {met} |'
-    if not any('CUDA' in verdict.what for verdict in found):
+        yield f'| {verdict.what} | {path.stem} | {verdict.value:.3f} | {wanted} | {met} |'
+    if not any('CUDA' in verdict.what for _, verdict in found):
         for (work, variant), (_, (low, high)) in TIMES.items():
             wanted = f'<= {high:g}' if low <= 0 else f'{low:g} to {high:g}'
-            yield f'| time of {variant}, {work}, CUDA | | {wanted} | not measured: no GPU yet |'
+            yield f'| time of {variant}, {work}, CUDA | | | {wanted} | not measured: no GPU yet |'
 
 
 def draw(sweeps: Sequence[dict[str, Any]], path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -123,7 +124,7 @@ def quick_comparisons(device: torch.device | str) -> Iterator[tuple[Comparison, 
 
 def record(command: Sequence[str]) -> dict[str, Any]:
     """What stands at the head of a file of results."""
-    return dict(schema=SCHEMA, command=' '.join(command), code=code_version(),
+    return dict(schema=SCHEMA, command=shlex.join(command), code=code_version(),
                 environment=environment(), processor=_processor(),
                 load_average=round(os.getloadavg()[0], 2), runs=[])
 

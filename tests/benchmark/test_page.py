@@ -41,7 +41,7 @@ def test_page_says_what_is_missing():
     text = page([], 'x', None)
     assert text.count('not measured: no GPU yet') == 5
     text = page([(Path('quick.json'), content)], 'x', None)
-    assert '| time of GM, step, fp32, CPU | 1.500 | <= 1.06 | MISSED |' in text
+    assert '| time of GM, step, fp32, CPU | quick | 1.500 | <= 1.06 | MISSED |' in text
     assert '| GM | 4 | 1500.0 | 1500.0 - 1500.0 | 1.500 | 1.500 - 1.500 | 1010.0 | 1.0100 |' in text
     assert '`a command`' in text
 
