@@ -43,7 +43,8 @@ class SafeCheckpointHook(CheckpointHook):
       without any. The disk needs room for one more than ``max_keep_ckpts``.
     * ``--resume`` without a path looks whether the last checkpoint is complete (each part's
       checksum), warns where it is not, and takes the one before. MMEngine fails on it; where
-      ``last_checkpoint`` is missing it starts anew, over what is there.
+      ``last_checkpoint`` is missing it starts anew, over what is there. A complete checkpoint
+      written after ``last_checkpoint`` counts, too: the kill came in between.
     * ``--resume`` with the path of a damaged one says so.
 
     For checkpoints in the local file system; with another backend it is MMEngine's hook.
@@ -84,8 +85,8 @@ class SafeCheckpointHook(CheckpointHook):
         pointer = Path(runner.work_dir) / POINTER
         folder = self._folder(runner)
         named = read_pointer(pointer)
-        candidates = list(resume_candidates(named, folder, self.filename_tmpl.format('*')))
-        whole, damaged = first_whole(candidates)
+        whole, damaged = first_whole(
+            resume_candidates(pointer, folder, self.filename_tmpl.format('*')))
         if whole is None and (damaged or named):
             raise CheckpointError(
                 f'nothing to resume from in {folder}: '
@@ -97,9 +98,9 @@ class SafeCheckpointHook(CheckpointHook):
                                   f'disk: resuming from {whole} instead')
         if whole is not None and str(whole) != named:
             if not damaged:
-                runner.logger.warning(f'{pointer} ' + (f'names {named}, which is not there'
-                                                       if named else 'is missing or empty')
-                                      + f': resuming from {whole}, the last written')
+                why = ('is missing or empty' if not named else 'was not written any more'
+                       if Path(named).is_file() else f'names {named}, which is not there')
+                runner.logger.warning(f'{pointer} {why}: resuming from {whole}, the last written')
             write_whole(pointer, str(whole))
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

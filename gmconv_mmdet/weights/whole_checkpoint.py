@@ -18,24 +18,28 @@ def is_whole_checkpoint(path: Path) -> bool:
         return False
 
 
-def resume_candidates(named: str, folder: Path, pattern: str) -> Iterator[Path]:
+def resume_candidates(pointer: Path, folder: Path, pattern: str) -> Iterator[Path]:
     """Checkpoints to resume from, the best first; not all need be there or complete.
 
     Args:
-        named (str): the last one's path as noted, ``''`` where there is no note.
+        pointer (Path): MMEngine's ``last_checkpoint``, a text file with the last one's path. It may
+            be missing or cut short.
         folder (Path): of the checkpoints.
         pattern (str): their names, as a glob.
 
     Yields:
-        Path: the noted one, if it was moved or copied with its folder that in the folder first;
-        then all others, the last written first.
+        Path: those written after the pointer was (a kill came in between); the one it names, if
+        that was moved or copied with its folder the one there; all others. The last written first.
     """
+    named = read_pointer(pointer)
+    written = {path: path.stat().st_mtime_ns for path in folder.glob(pattern)}
+    newest_first = sorted(written, key=written.get, reverse=True)
+    ordered = newest_first
     if named:
-        if Path(named).parent != folder:
-            yield folder / Path(named).name
-        yield Path(named)
-    others = [path for path in folder.glob(pattern) if path.name != Path(named).name]
-    yield from sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        noted_at = pointer.stat().st_mtime_ns
+        ordered = [*(path for path in newest_first if written[path] > noted_at),
+                   folder / Path(named).name, Path(named), *newest_first]
+    yield from dict.fromkeys(ordered)  # each once
 
 
 def first_whole(candidates: Iterable[Path]) -> tuple[Path | None, list[Path]]:

@@ -208,6 +208,10 @@ def stage(work_dir: Path, launch: Launch) -> str:
     return 'training' if 'Epoch(train)' in said else 'starting'
 
 
+def noted_epoch(work_dir: Path) -> int:
+    return epoch_of(Path((work_dir / 'last_checkpoint').read_text()))
+
+
 def whole_epochs(work_dir: Path) -> set[int]:
     from gmconv_mmdet.weights.whole_checkpoint import is_whole_checkpoint
     return {epoch_of(path) for path in work_dir.glob('epoch_*.pth') if is_whole_checkpoint(path)}
@@ -228,8 +232,9 @@ def losses_on_disk(work_dir: Path, before: int, damaged: set[int]) -> list[str]:
 
 def disturb(scenario: Scenario, kills: int, rng: random.Random, share_cut: float) -> dict:
     """Kill and resume until all kills are spent and the last training is through."""
-    record = dict(kills=0, resumes=0, trainings=0, checkpoints_cut_short=0, epochs_lost=0,
-                  stages=Counter(), data_losses=[], protocol=[], differences=[])
+    record = dict(kills=0, resumes=0, trainings=0, checkpoints_cut_short=0, damage_reported=0,
+                  epochs_lost=0, stages=Counter(), data_losses=[], protocol=[],
+                  differences=[])
     while record['kills'] < kills:
         work_dir = scenario.root / f'killed{record["trainings"]}'
         record['trainings'] += 1
@@ -247,6 +252,7 @@ def train_through(scenario: Scenario, work_dir: Path, kills: int, rng: random.Ra
     damaged: set[int] = set()
     newest, launches = 0, 0
     while True:
+        noted_is_damaged = bool(damaged) and noted_epoch(work_dir) in damaged
         launch = scenario.launch(work_dir)
         launches += 1
         if launches > 1:
@@ -259,7 +265,7 @@ def train_through(scenario: Scenario, work_dir: Path, kills: int, rng: random.Ra
             if set(launch.status.values()) != {0}:
                 record['data_losses'].append(f'a launch failed: {launch.output()[-1500:]}')
                 return
-            check_resume(launch.output(), newest, damaged, record)
+            check_resume(launch.output(), newest, noted_is_damaged, record)
             return
         at = stage(work_dir, launch)
         launch.kill(rng.randrange(scenario.processes))
@@ -268,7 +274,7 @@ def train_through(scenario: Scenario, work_dir: Path, kills: int, rng: random.Ra
         said = launch.output()
         record['protocol'].append(dict(training=work_dir.name, stage=at, newest_epoch=newest,
                                        seconds=round(time.time() - launch.begun, 2)))
-        check_resume(said, newest, damaged, record)
+        check_resume(said, newest, noted_is_damaged, record)
         damaged &= {epoch_of(p) for p in work_dir.glob('epoch_*.pth')} - whole_epochs(work_dir)
         record['data_losses'] += losses_on_disk(work_dir, newest, damaged)
         whole = sorted(whole_epochs(work_dir))
@@ -297,15 +303,18 @@ def wait_for_moment(scenario: Scenario, launch: Launch, work_dir: Path,
     launch.wait(rng.uniform(0, seconds))
 
 
-def check_resume(said: str, newest: int, damaged: set[int], record: dict) -> None:
+def check_resume(said: str, newest: int, noted_is_damaged: bool, record: dict) -> None:
     """A launch that came as far as resuming must have taken the newest whole checkpoint, and must
-    have told of a damaged one before."""
+    have told of a damaged one where that was noted as the last."""
     resumed = re.search(r'resumed epoch: (\d+)', said)
     if not resumed:
         return
     record['epochs_lost'] += max(0, newest - int(resumed[1]))
-    if any(epoch > newest for epoch in damaged) and 'cut short or damaged' not in said:
-        record['data_losses'].append('a checkpoint cut short was not reported')
+    if noted_is_damaged:
+        if 'cut short or damaged' in said:
+            record['damage_reported'] += 1
+        else:
+            record['data_losses'].append('a checkpoint cut short was not reported')
 
 
 def final_metrics(work_dir: Path) -> dict:

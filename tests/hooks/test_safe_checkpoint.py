@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -134,12 +135,19 @@ def flip_a_bit(folder):
 def damage_two(folder):
     cut(folder / 'epoch_3.pth', 0.999)
     cut(folder / 'epoch_2.pth', 0.1)
-    return 'epoch_3.pth, .*epoch_2.pth are cut short or damaged'
+    return r'epoch_\d.pth, .*epoch_\d.pth are cut short or damaged'
 
 
 def remove_newest(folder):
     (folder / 'epoch_3.pth').unlink()
     return 'epoch_3.pth, which is not there'
+
+
+def note_the_one_before(folder):
+    """As a kill between the two leaves them."""
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_2.pth'))
+    os.utime(folder / 'epoch_3.pth', (time.time() + 1, ) * 2)
+    return 'last_checkpoint was not written any more'
 
 
 def empty_pointer(folder):
@@ -162,7 +170,7 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize('damage, resumed_at', [
     (damage_newest, 2), (empty_newest, 2), (flip_a_bit, 2), (damage_two, 1), (remove_newest, 2),
-    (empty_pointer, 2), (remove_pointer, 3)])
+    (empty_pointer, 2), (remove_pointer, 3), (note_the_one_before, 3)])
 def test_resume_takes_the_newest_whole_one_and_says_so(trained, tmp_path, damage, resumed_at):
     folder = copy_run(trained, tmp_path / 'run')
     told = damage(folder)

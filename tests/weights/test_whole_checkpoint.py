@@ -48,19 +48,30 @@ def test_damaged_bytes_raise_nothing(tmp_path_factory, damage):
     assert is_whole_checkpoint(path) in (True, False)
 
 
-def test_candidates_the_noted_one_first_then_by_time(tmp_path):
+def test_candidates_by_note_and_time(tmp_path):
+    def at(name, seconds, text=None):
+        if text is None:
+            save(tmp_path / name)
+        else:
+            (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (seconds, seconds))
+
+    def order():
+        return [path.name for path in resume_candidates(pointer, tmp_path, 'epoch_*.pth')]
+
+    pointer = tmp_path / 'last_checkpoint'
     for i, name in enumerate(('epoch_9', 'epoch_2', 'epoch_10')):  # 9 is of an earlier, longer run
-        save(tmp_path / f'{name}.pth')
-        os.utime(tmp_path / f'{name}.pth', (1000 + i, 1000 + i))
-    (tmp_path / 'best_epoch_2.pth').write_bytes(b'')
-
-    def order(named):
-        return [path.name for path in resume_candidates(named, tmp_path, 'epoch_*.pth')]
-
-    assert order('') == ['epoch_10.pth', 'epoch_2.pth', 'epoch_9.pth']
-    assert order(str(tmp_path / 'epoch_2.pth')) == ['epoch_2.pth', 'epoch_10.pth', 'epoch_9.pth']
-    assert order('/moved/away/epoch_2.pth') == ['epoch_2.pth', 'epoch_2.pth', 'epoch_10.pth',
-                                                'epoch_9.pth']
+        at(f'{name}.pth', 1000 + i)
+    at('best_epoch_2.pth', 2000)
+    assert order() == ['epoch_10.pth', 'epoch_2.pth', 'epoch_9.pth']
+    at('last_checkpoint', 1010, text=str(tmp_path / 'epoch_2.pth'))
+    assert order() == ['epoch_2.pth', 'epoch_10.pth', 'epoch_9.pth']
+    at('last_checkpoint', 1010, text='/moved/away/epoch_2.pth')
+    assert order() == ['epoch_2.pth', 'epoch_2.pth', 'epoch_10.pth', 'epoch_9.pth']  # here, there
+    at('last_checkpoint', 1001, text=str(tmp_path / 'epoch_2.pth'))  # killed before it named 10
+    assert order() == ['epoch_10.pth', 'epoch_2.pth', 'epoch_9.pth']
+    at('last_checkpoint', 1010, text='')
+    assert order() == ['epoch_10.pth', 'epoch_2.pth', 'epoch_9.pth']
 
 
 def test_first_whole_passes_over_damaged_and_absent_ones(tmp_path):
