@@ -139,8 +139,8 @@ def curves(folder: Path) -> dict:
 
 
 def markdown(result: dict) -> str:
-    """The runs as a table. Their seconds are in the JSON file only: runs one after the other compare
-    badly where others use the machine."""
+    """The runs as a table. Their seconds are in the JSON file only: runs one after the other
+    compare badly where others use the machine."""
     lines = ['| network | iterations | test accuracy (%) | trained parameters |',
              '| --- | --- | --- | --- |']
     for title, run in result['runs'].items():
