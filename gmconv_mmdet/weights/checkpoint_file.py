@@ -140,4 +140,5 @@ def _first_sentence(error: Exception) -> str:
     for start in ('WeightsUnpickler error: ', 'a trusted source. '):
         text = text.partition(start)[2] or text
     text = text.partition(' Check the documentation')[0]
-    return text.split('. ')[0][:160].rstrip('. ') or type(error).__name__
+    text = text.split('. ')[0][:160].rstrip('. ') or type(error).__name__
+    return ''.join(letter if letter.isprintable() else '?' for letter in text)

@@ -21,6 +21,8 @@ from .usable_tensors import tensors_by_name
 # weights as `state_dict` and the raw ones as `ema_state_dict`, hence their order here.
 _CONTAINERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'ema_state_dict')
 
+_LONGEST_SHOWN = 100  # characters of a name in a message
+
 # Classifiers in the names of torchvision, timm and mmpretrain.
 _HEAD = re.compile(r'^(fc|classifier|heads?|head_dist|last_linear|output)\.')
 _STAGE = re.compile(r'^layer(\d+)\.')
@@ -179,5 +181,7 @@ def why_superfluous(name: str, expected: Collection[str]) -> str | None:
 
 
 def _listed(names: Collection, most: int) -> str:
-    names = [str(name) for name in names]
-    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
+    shown = [str(name)[:_LONGEST_SHOWN] for name in list(names)[:most]]
+    # Names that aren't tensors' may hold anything, a terminal's control codes too.
+    return ', '.join(name if name.isprintable() else repr(name) for name in shown) + (
+        ', ...' if len(names) > most else '')

@@ -4,7 +4,7 @@
     python -m tests.hostile.numbers --json docs/numbers.json --table       print the table again
     python -m tests.hostile.numbers --work-dir DIR --cost 60       CPU time of ``DivergenceHook``
 
-The demo's network and images, 64 pixels and 2 images at a time, 2,000 iterations in fp32 and with
+The demo's network and images, 64 pixels (``--size``) and 2 images at a time, 2,000 iterations in fp32 and with
 backbone and neck in bf16 autocast. A run ends early only where ``DivergenceHook`` stops it. In
 every iteration and every GMConv finite sigmas have to give masks in [0, 1], and a finite gradient
 of a mask a finite one of its sigma. Finished runs are not repeated.
@@ -86,12 +86,12 @@ class WholeRunHook(Hook):
             print(f'  {runner.iter + 1}: loss {loss:.3g}', flush=True)
 
 
-def adapted_config(recipe: dict, work_dir: Path, data: Path, iterations: int) -> Config:
+def adapted_config(recipe: dict, work_dir: Path, data: Path, iterations: int,
+                   size: int = 64) -> Config:
     """The demo's config with a recipe of :data:`RECIPES`, by iterations and without evaluation."""
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(work_dir)
-    scale = (64, 64)
-    cfg.train_pipeline[2].scale = scale
+    cfg.train_pipeline[2].scale = (size, size)
     cfg.train_dataloader.dataset.update(
         data_root=str(data) + '/', pipeline=cfg.train_pipeline)
     cfg.train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False,
@@ -127,9 +127,7 @@ class TimeHook(Hook):
 def cost(work_dir: Path, data: Path, iterations: int) -> str:
     """CPU time of iterations that ``DivergenceHook`` looks at and of those between them, the
     demo's own images and batch."""
-    cfg = adapted_config({}, work_dir, data, iterations)
-    cfg.train_pipeline[2].scale = (192, 192)
-    cfg.train_dataloader.dataset.pipeline = cfg.train_pipeline
+    cfg = adapted_config({}, work_dir, data, iterations, size=192)
     cfg.train_dataloader.batch_size = 4
     cfg.custom_hooks = [dict(type='DivergenceHook', interval=2)]
     runner = Runner.from_cfg(cfg)
@@ -143,10 +141,11 @@ def cost(work_dir: Path, data: Path, iterations: int) -> str:
             f'looked at {with_it * 1e3:.0f} ms, ratio {with_it / without:.3f}')
 
 
-def run(name: str, precision: str, work_dir: Path, data: Path, iterations: int) -> dict:
+def run(name: str, precision: str, work_dir: Path, data: Path, iterations: int,
+        size: int) -> dict:
     """Train once; the record of it."""
-    record = dict(recipe=name, precision=precision, iterations=0, stopped='')
-    runner = Runner.from_cfg(adapted_config(RECIPES[name], work_dir, data, iterations))
+    record = dict(recipe=name, precision=precision, size=size, iterations=0, stopped='')
+    runner = Runner.from_cfg(adapted_config(RECIPES[name], work_dir, data, iterations, size))
     runner.register_hook(WholeRunHook(record))
     if precision == 'bf16':
         _autocast(runner.model)
@@ -178,11 +177,11 @@ def _autocast(model: torch.nn.Module) -> None:
 
 def table(records: list[dict]) -> str:
     """The records as Markdown."""
-    lines = ['| recipe | precision | iterations | largest, last loss | masks looked at | '
-             'abs(sigma) from, to | bad masks | bad gradients | ended |', '|' + '---|' * 9]
+    lines = ['| recipe | precision | pixels | iterations | largest, last loss | masks looked at | '
+             'abs(sigma) from, to | bad masks | bad gradients | ended |', '|' + '---|' * 10]
     for r in records:
         lines.append(
-            f'| {r["recipe"]} | {r["precision"]} | {r["iterations"]:,} | '
+            f'| {r["recipe"]} | {r["precision"]} | {r["size"]} | {r["iterations"]:,} | '
             f'{r.get("largest_loss", 0):.3g}, {r.get("last_loss", 0):.3g} | {r["masks"]:,} | '
             f'{r["smallest_sigma"]:.2g}, {r["largest_sigma"]:.3g} | {r["bad_masks"]} | '
             f'{r["bad_mask_gradients"]} of {r["mask_gradients"]:,} | {r["stopped"] or "whole"} |')
@@ -195,6 +194,7 @@ def main() -> None:
     parser.add_argument('--json', type=Path, default=Path('docs/numbers.json'))
     parser.add_argument('--cost', type=int, metavar='N', help='measure over N iterations instead')
     parser.add_argument('--iterations', type=int, default=ITERATIONS)
+    parser.add_argument('--size', type=int, default=64, help='pixels (default: %(default)s)')
     parser.add_argument('--recipes', nargs='+', choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument('--precisions', nargs='+', choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument('--table', action='store_true', help='print the table, run nothing')
@@ -214,7 +214,8 @@ def main() -> None:
                 if any((r['recipe'], r['precision']) == (name, precision) for r in records):
                     continue
                 print(f'{name}, {precision}', flush=True)
-                records.append(run(name, precision, args.work_dir, data, args.iterations))
+                records.append(run(name, precision, args.work_dir, data, args.iterations,
+                                   args.size))
                 args.json.write_text(json.dumps(records, indent=1) + '\n')
     print(table(records))
 
