@@ -133,7 +133,8 @@ def build_environment(cuda: Cuda | None) -> dict[str, str]:
     return env
 
 
-def fetch_source(name: str, version: str, target: Path, env: dict[str, str], log: Path) -> None:
+def fetch_source(name: str, version: str, hashes: Path | None, target: Path, env: dict[str, str],
+                 log: Path) -> None:
     """Unpack the source package into `target`, which appears complete or not at all."""
     if target.exists():
         return
@@ -141,7 +142,8 @@ def fetch_source(name: str, version: str, target: Path, env: dict[str, str], log
         with open(log, 'a') as out:
             status = subprocess.run(
                 [sys.executable, '-m', 'pip', 'download', '--no-deps', '--no-build-isolation',
-                 '--no-cache-dir', '--no-binary', name, '--dest', scratch, f'{name}=={version}'],
+                 '--no-cache-dir', '--no-binary', name, '--dest', scratch, f'{name}=={version}',
+                 *(() if hashes is None else ('-c', str(hashes)))],
                 env=env, stdout=out, stderr=out).returncode
         archives = list(Path(scratch).glob('*.tar.gz'))
         if status or not archives:
@@ -216,8 +218,11 @@ def compile_wheel(name: str, source: Path, env: dict[str, str], log: Path, lock:
     return wheel
 
 
-def build_wheel(name: str, version: str) -> Path:
+def build_wheel(name: str, version: str, hashes: Path | None = None) -> Path:
     """The wheel from the cache, built first where it is not there.
+
+    Args:
+        hashes (Path | None): a constraints file whose hashes the source package must meet.
 
     Raises:
         BuildError: the source cannot be fetched or compiled, or the disk is full.
@@ -243,7 +248,7 @@ def build_wheel(name: str, version: str) -> Path:
         ops = 'CPU' if cuda is None else f'CPU and CUDA {cuda.version}'
         say(f'Compiling {name} {version} with {ops} ops on {env["MAX_JOBS"]} cores (about 10 '
             f'minutes on two cores for the CPU ops; once per machine).\nLog: {log}')
-        fetch_source(name, version, work / 'source', env, log)
+        fetch_source(name, version, hashes, work / 'source', env, log)
         built = compile_wheel(name, work / 'source', env, log, lock)
         wheel = folder / built.name
         os.replace(built, wheel)
@@ -255,11 +260,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('name', help='name of the source package, as in the constraints file')
     parser.add_argument('--constraints', type=Path, required=True, help='pins its version')
+    parser.add_argument('--hashes', type=Path,
+                        help='constraints file with hashes that the source package must meet')
     args = parser.parse_args()
     # SIGTERM ends the compilers as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        print(build_wheel(args.name, pinned_version(args.constraints, args.name)))
+        print(build_wheel(args.name, pinned_version(args.constraints, args.name), args.hashes))
     except BuildError as error:
         say(f'\n{error}')
         return 1

@@ -23,6 +23,8 @@ export PYTHONNOUSERSITE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 CONSTRAINTS="$REPO/requirements/constraints.txt"
+HASHES="$REPO/requirements/hashes.txt"
+PINS=(-c "$CONSTRAINTS" -c "$HASHES")
 NEEDS=("$REPO/requirements/needs.txt")
 STACK=default
 UNFINISHED='unfinished: run tools/setup_env.sh again'
@@ -141,7 +143,7 @@ gpu_state() {
 fingerprint() {
     "$PY" -I - "$REPO" "$VENV" "$REPO/setup.py" "$REPO/gmconv_mmdet/version.py" \
         "${BASH_SOURCE[0]}" "$REPO/tools/build_mmcv.py" \
-        "$CONSTRAINTS" "${NEEDS[@]}" "$OPENMMLAB" "$SOURCE" <<'PYTHON'
+        "$CONSTRAINTS" "$HASHES" "${NEEDS[@]}" "$OPENMMLAB" "$SOURCE" <<'PYTHON'
 import hashlib
 import pathlib
 import sys
@@ -199,7 +201,7 @@ $output"
 install_mmcv() {
     local wheel
     # shellcheck disable=SC2046
-    wheel="$("$PY" "$REPO/tools/build_mmcv.py" --constraints "$CONSTRAINTS" $(grep -v '^#' "$SOURCE"))" \
+    wheel="$("$PY" "$REPO/tools/build_mmcv.py" --constraints "$CONSTRAINTS" --hashes "$HASHES" $(grep -v '^#' "$SOURCE"))" \
         || fail "mmcv's ops could not be built (see above)."
     pip_install --quiet --no-deps --no-index --force-reinstall "$wheel"
     # mmcv without CUDA ops runs on the CPU only: verify it there.
@@ -255,11 +257,12 @@ say "Setting up $VENV (first time: 15 to 25 minutes, about 3 GiB of downloads)."
 say '[1/5] Python environment'
 make_venv
 say '[2/5] torch and the packages around it'
-pip_install --quiet -c "$CONSTRAINTS" pip setuptools wheel
-pip_install -c "$CONSTRAINTS" "${NEEDS[@]/#/--requirement=}"
+# The pip that Python brings may know no hashes in constraints; a list with hashes it does know.
+pip_install --quiet -r <(grep -E '^(pip|setuptools|wheel|packaging)==' "$HASHES")
+pip_install "${PINS[@]}" "${NEEDS[@]/#/--requirement=}"
 say "[3/5] mmdet, mmengine, mmpretrain ($STACK stack)"
 # Without isolation source packages are built by the pinned setuptools.
-pip_install --no-deps --no-build-isolation -c "$CONSTRAINTS" -r "$OPENMMLAB"
+pip_install --no-deps --no-build-isolation "${PINS[@]}" -r "$OPENMMLAB"
 say '[4/5] mmcv with its compiled ops'
 install_mmcv
 say '[5/5] this project'
