@@ -68,15 +68,23 @@ def _refuse_other_files(path: Path) -> None:
                               'moved. Open it in a browser and save the file itself')
     if start.startswith(b'version https://git-lfs'):
         raise CheckpointError(f'{path} is a Git LFS pointer, not weights: run "git lfs pull"')
-    if start.startswith(_ZIP_START) and not zipfile.is_zipfile(path):
+    if start.startswith(_ZIP_START) and not _is_archive(path):
         raise CheckpointError(f'{path} is truncated ({path.stat().st_size} bytes): the download or '
                               'the copy broke off, fetch it again')
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # an archive that claims to go on in another file
+        raise CheckpointError(f'{path} is damaged or no torch checkpoint '
+                              f'({_first_sentence(error)}): fetch it again') from error
 
 
 def _refuse_packed(path: Path) -> None:
     """torch stores tensors uncompressed: an archive that unpacks to more than it is was made by
     something else, perhaps to fill the memory."""
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         return
     size = path.stat().st_size
     try:
