@@ -4,5 +4,5 @@ from .fold import FoldGMConvHook
 from .safe_checkpoint import SafeCheckpointHook, SafeCheckpoints
 from .sigma_log import SigmaLogHook
 
-__all__ = ['ExactResumeHook', 'FoldGMConvHook', 'SafeCheckpointHook', 'SafeCheckpoints',
-           'SigmaLogHook']
+__all__ = ['DivergenceError', 'DivergenceHook', 'ExactResumeHook', 'FoldGMConvHook',
+           'SafeCheckpointHook', 'SafeCheckpoints', 'SigmaLogHook']

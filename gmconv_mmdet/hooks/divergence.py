@@ -31,8 +31,8 @@ class DivergenceHook(Hook):
     * a weight or a buffer, the first in the order in which layers run, without such a gradient: the
       step was too large, or the run began with it.
 
-    The exception, :class:`DivergenceError`, comes before MMEngine's hooks see the iteration, so that
-    neither an averaged model nor a checkpoint takes the values up: the last checkpoint is good.
+    The exception, :class:`DivergenceError`, comes before MMEngine's hooks see the iteration:
+    neither an averaged model nor a checkpoint takes the values up, and the last one is good.
     Outputs are looked at whenever a direct part of the model (``backbone``, ``neck``, a head) is
     through, before losses and boxes are computed from them.
 
@@ -148,7 +148,7 @@ class DivergenceHook(Hook):
         self._outputs.clear()
 
     def _bad_state(self) -> list[str]:
-        """Names of weights and buffers that are not finite, those of layers that ran first first."""
+        """Names of weights and buffers that are not finite, in the order in which layers ran."""
         flags = [(f'{name}.{own}', _is_finite(tensor))
                  for name in dict.fromkeys([*self._ran, *self._layers])
                  for own, tensor in (*self._layers[name].named_parameters(recurse=False),
