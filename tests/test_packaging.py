@@ -71,13 +71,16 @@ def test_wheel_holds_every_module(repo, installed):
 
 def test_model_index_names_files_that_exist(installed):
     mim = installed / 'gmconv_mmdet' / '.mim'
-    imported, = yaml.safe_load((mim / 'model-index.yml').read_text())['Import']
-    index = yaml.safe_load((mim / imported).read_text())
-    collections = {collection['Name'] for collection in index['Collections']}
-    for model in index['Models']:
-        assert (mim / model['Config']).is_file(), model['Config']
-        assert Path(model['Config']).stem == model['Name']
-        assert model['In Collection'] in collections
+    indices = [yaml.safe_load((mim / imported).read_text())
+               for imported in yaml.safe_load((mim / 'model-index.yml').read_text())['Import']]
+    assert len(indices) == 2
+    for index in indices:
+        collections = {collection['Name']: collection for collection in index['Collections']}
+        assert index['Models']
+        for model in index['Models']:
+            assert (mim / model['Config']).is_file(), model['Config']
+            assert Path(model['Config']).stem == model['Name']
+            assert (mim / collections[model['In Collection']]['README']).is_file()
 
 
 def test_installed_config_and_doctor_work_away_from_the_checkout(installed, tmp_path):

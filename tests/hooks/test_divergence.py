@@ -28,7 +28,7 @@ def hurry(runner):
 
 def run(tmp_path, change, iteration=3, interval=1, **options):
     """Train with the hook; returns the runner and what it said."""
-    runner = small_runner(tmp_path, max_iters=6, validate=False, hooks=[
+    runner = small_runner(tmp_path, max_iters=6, hooks=[
         Break(iteration, change), dict(type='DivergenceHook', interval=interval)], **options)
     with pytest.raises(DivergenceError) as error:
         runner.train()
@@ -111,7 +111,7 @@ def test_no_bad_checkpoint_is_written(tmp_path):
 def test_a_sound_run_is_the_same_with_it_and_leaves_no_hooks(tmp_path):
     states = []
     for name, hooks in (('without', ()), ('with', [dict(type='DivergenceHook')])):
-        runner = small_runner(tmp_path / name, max_iters=4, validate=False, hooks=hooks)
+        runner = small_runner(tmp_path / name, max_iters=4, hooks=hooks)
         runner.train()
         states.append(runner.model.state_dict())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
