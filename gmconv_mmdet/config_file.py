@@ -1,14 +1,17 @@
-"""Configs read, and models built from them, with one clear sentence where that can't be done.
+"""Configs read, looked into, and models built from them; one clear sentence where that fails.
 
 A config is a Python program: reading one runs it. Use those that you trust.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 
 class ConfigError(ValueError):
@@ -31,6 +34,38 @@ def read_config(path: str | Path) -> Config:
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f'{path} has no "model" that is a dictionary')
     return cfg
+
+
+def find_detector(model: Mapping, path: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Mapping]:
+    """The part of a model config that holds ``backbone``, and the keys which lead there.
+
+    Raises:
+        ValueError: if there is none (``model.detector`` of trackers and the like is found).
+    """
+    if isinstance(model.get('backbone'), Mapping):
+        return path, model
+    for key, value in model.items():
+        if isinstance(value, Mapping):
+            try:
+                return find_detector(value, path + (key,))
+            except ValueError:
+                continue
+    raise ValueError('the config has no model with a backbone, nothing to analyse')
+
+
+def without_weights(cfg: Any) -> Any:
+    """A copy of a model config that builds without loading or downloading anything."""
+    if isinstance(cfg, Mapping):
+        return {key: without_weights(value) for key, value in cfg.items()
+                if key not in ('init_cfg', 'pretrained')}
+    if isinstance(cfg, (list, tuple)):
+        return type(cfg)(without_weights(value) for value in cfg)
+    return copy.deepcopy(cfg)
+
+
+def config_scope(cfg: Config) -> AbstractContextManager[None]:
+    """Names in configs are looked up in the config's default scope inside this context."""
+    return DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmdet')
 
 
 @contextmanager

@@ -211,6 +211,7 @@ def test_changed_package_is_mended(repo, finished_venv):
     subprocess.run([*pip, 'show', '--quiet', 'gmconv_mmdet'], check=True)
 
 
+@pytest.mark.slow
 def test_run_tests_passes_arguments_on_and_ends_with_the_summary(repo, tmp_path, finished_venv):
     done = subprocess.run(
         ['bash', str(repo / 'tools' / 'run_tests.sh'), '--stack', STACK, '-k',

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from gmconv_mmdet.analysis.coco_objects import draw_objects
-from gmconv_mmdet.analysis.configured_model import load_model, model_labels
+from gmconv_mmdet.analysis.measured_model import load_model, model_labels
 from gmconv_mmdet.analysis.erf_gallery import result_file, saved_results, write_gallery
 from gmconv_mmdet.analysis.erf_network import measure_network
 from gmconv_mmdet.analysis.erf_objects import measure_objects

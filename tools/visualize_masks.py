@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gmconv_mmdet.analysis.configured_model import load_model
+from gmconv_mmdet.analysis.measured_model import load_model
 from gmconv_mmdet.analysis.image_files import image_files
 from gmconv_mmdet.analysis.mask_gallery import write_masks
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .configured_model import ConfiguredModel, feature_maps
+from .measured_model import MeasuredModel, feature_maps
 from .erf import unit_gradient
 from .erf_result import Contribution, ErfResult, measure, open_result
 from .image_files import UnusableImage, network_input, read_image
 
 
-def measure_network(model: ConfiguredModel, images: Sequence[Path], folder: Path, path: Path,
+def measure_network(model: MeasuredModel, images: Sequence[Path], folder: Path, path: Path,
                     outputs: Sequence[str] = ('C5',), size: int = 1024) -> ErfResult:
     """RepLKNet's measurement: the gradient map of the unit ``(h // 2, w // 2)`` of each output,
     averaged over images, all of them stretched to ``size x size`` pixels (bicubic).
@@ -23,7 +23,7 @@ def measure_network(model: ConfiguredModel, images: Sequence[Path], folder: Path
         images: files below ``folder``.
         folder: what their names in the result are relative to.
         path: ``.npz`` to save in and to go on from.
-        outputs: names of :func:`~.configured_model.feature_maps`, keys of the result.
+        outputs: names of :func:`~.measured_model.feature_maps`, keys of the result.
         size: in pixels.
 
     Raises:

@@ -11,12 +11,12 @@ from mmengine.config import Config
 from torch import Tensor
 
 from .coco_objects import CocoObject
-from .configured_model import ConfiguredModel, feature_maps, stride_of
-from .configured_network import preprocessor_config, roi_assignment
+from .configured_size import preprocessor_config
 from .erf import crop_around, mass_inside, second_moment_radius, unit_gradient
 from .erf_result import Contribution, ErfResult, measure, open_result
-from .fpn_assignment import assign_levels
+from .fpn_assignment import assign_levels, roi_assignment
 from .image_files import network_input, read_image, resized
+from .measured_model import MeasuredModel, feature_maps, stride_of
 
 PYRAMID = 'P'  # the key's part for the level that a box is assigned to, whichever it is
 
@@ -32,7 +32,7 @@ def centre_unit(box: Sequence[float], feature: Tensor, stride: int) -> tuple[int
                  for at, length in zip((y, x), feature.shape[2:]))
 
 
-def measure_objects(model: ConfiguredModel, annotations: Path, folder: Path,
+def measure_objects(model: MeasuredModel, annotations: Path, folder: Path,
                     objects: Mapping[str, Sequence[CocoObject]], path: Path, crop: int = 513,
                     size: int | None = None) -> ErfResult:
     """For each object the fields of two units at its box's centre: on the backbone's last map
@@ -97,7 +97,7 @@ def maps_of_box(cfg: Config, names: Iterable[str], size: tuple[float, float]) ->
     Args:
         cfg: says how many levels its RoI extractor has, and its finest scale. Without such a head
             every level counts, a box of 56 pixels belonging to P2 as usual.
-        names: of :func:`~.configured_model.feature_maps`.
+        names: of :func:`~.measured_model.feature_maps`.
         size: width and height of the box in pixels of the network's input.
 
     Returns:

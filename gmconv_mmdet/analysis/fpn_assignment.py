@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
 import numpy as np
+from mmengine.config import Config
 
+from ..config_file import find_detector
 from .receptive_field import FieldSize, Pair
 
 FINEST_SCALE = 56
@@ -60,6 +62,17 @@ def assign_levels(sizes: np.ndarray, num_levels: int,
     scale = np.sqrt(np.asarray(sizes, float).reshape(-1, 2).prod(1))
     level = np.floor(np.log2(scale / finest_scale + 1e-6))
     return np.clip(level, 0, num_levels - 1).astype(int)
+
+
+def roi_assignment(cfg: Config) -> Tuple[Optional[int], float]:
+    """How many pyramid levels the box head pools from (None without such a head), and the finest
+    scale by which boxes are assigned to them."""
+    extractor = find_detector(cfg['model'])[1].get('roi_head', {}).get('bbox_roi_extractor')
+    if isinstance(extractor, (list, tuple)):
+        extractor = extractor[0]
+    if not extractor:
+        return None, FINEST_SCALE
+    return len(extractor['featmap_strides']), extractor.get('finest_scale', FINEST_SCALE)
 
 
 def resized_boxes(annotations: Union[str, Path], scale: Tuple[int, int],

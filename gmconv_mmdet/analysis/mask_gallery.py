@@ -9,13 +9,13 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from .configured_model import ConfiguredModel
+from .measured_model import MeasuredModel
 from .image_files import UnusableImage, network_input, read_image, resized
 from .mask_picture import mask_figure, sigma_figure
 from .masks import LayerMask, describe_masks, gm_layers, predicted_sigmas, stage_averages, write_csv
 
 
-def write_masks(model: ConfiguredModel, out: Path, images: Sequence[Path] = (),
+def write_masks(model: MeasuredModel, out: Path, images: Sequence[Path] = (),
                 size: int | None = None) -> list[LayerMask]:
     """Write ``masks.png`` and ``masks.csv``, and ``dynamic_sigmas.png`` and ``.csv`` where there
     are dynamic layers and images.
@@ -60,7 +60,7 @@ def write_masks(model: ConfiguredModel, out: Path, images: Sequence[Path] = (),
     return masks
 
 
-def _readable(model: ConfiguredModel, paths: Sequence[Path], size: int | None,
+def _readable(model: MeasuredModel, paths: Sequence[Path], size: int | None,
               files: list[Path]) -> Iterator[Tensor]:
     """Inputs of the images that can be read; their paths are appended to ``files``."""
     for path in paths:

@@ -20,7 +20,8 @@ from mmengine.registry import MODELS
 
 from gmconv_mmdet.backbones import edited  # registers EditedBackbone
 
-from .configured_network import build_extractor, config_scope, find_detector
+from ..config_file import config_scope, find_detector
+from .configured_network import build_extractor
 from .field_trace import ReceptiveFieldError
 from .receptive_field import LayerField, Report, analyze
 

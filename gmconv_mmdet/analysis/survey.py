@@ -11,7 +11,8 @@ import torchvision
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from .configured_network import analyze_config, configured_size
+from .configured_network import analyze_config
+from .configured_size import configured_size
 from .field_table import pair
 from .field_trace import ReceptiveFieldError
 from .receptive_field import FieldSize, Report, analyze

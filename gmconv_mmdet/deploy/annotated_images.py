@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 
-from ..analysis.configured_network import config_scope
+from ..config_file import config_scope
 from ..evaluation.compare import NAMES
 
 

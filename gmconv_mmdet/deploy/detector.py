@@ -7,8 +7,8 @@ import torch.nn as nn
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
-from ..analysis.configured_network import FeatureExtractor, config_scope, without_weights
-from ..config_file import building, one_line, read_config
+from ..analysis.configured_network import FeatureExtractor
+from ..config_file import building, config_scope, one_line, read_config, without_weights
 from ..weights.checkpoint_file import CheckpointError, read_checkpoint
 from ..weights.usable_tensors import refuse_unusable, tensors_by_name
 

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from .. import doctor
 from ..benchmark import growth, suite
 from ..reproduce.provenance import code_version, environment

@@ -11,7 +11,7 @@ from mmengine.analysis import FlopAnalyzer
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
-from ..analysis.configured_network import config_scope, without_weights
+from ..config_file import config_scope, without_weights
 from ..deploy import fold_gmconv
 from ..layers import RefocusedKernel
 from .paper import TABLE_I, TABLE_II

@@ -12,7 +12,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from PIL import Image
 
-from ..analysis.configured_network import configured_scale
+from ..analysis.configured_size import configured_scale
 from ..weights import load_pretrained
 from .coco_entries import check_entries, left_out, vanishing_images
 from .coco_folder import CocoFolder

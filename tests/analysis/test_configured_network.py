@@ -3,52 +3,10 @@ import torch
 from mmengine.config import Config
 
 from gmconv_mmdet.analysis.configured_network import (analyze_config, build_extractor,
-                                                      configured_scale, configured_size,
-                                                      find_detector, load_weights, roi_assignment,
-                                                      without_weights)
+                                                      load_weights)
+from gmconv_mmdet.config_file import find_detector, without_weights
 
-PIPELINES = [
-    (dict(type='Resize', scale=(1333, 800), keep_ratio=True), 32, ((1333, 800), True), (800, 1344)),
-    (dict(type='mmdet.FixShapeResize', scale=(300, 200)), 1, ((300, 200), False), (200, 300)),
-    (dict(type='CenterCrop', crop_size=224), 1, ((224, 224), False), (224, 224)),
-    (dict(type='TestTimeAug',
-          transforms=[[dict(type='Resize', scale=(640, 640), keep_ratio=True)]]),
-     32, ((640, 640), True), (640, 640)),
-    (dict(type='Resize', scale_factor=1.0), 1, ((511, 500), False), (500, 511))]
-
-
-def detector(**backbone):
-    return dict(type='FasterRCNN', data_preprocessor=dict(pad_size_divisor=32), backbone=dict(
-        type='ResNet', depth=18, base_channels=8, **backbone), neck=dict(
-        type='FPN', in_channels=[8, 16, 32, 64], out_channels=8, num_outs=5))
-
-
-@pytest.mark.parametrize('step, divisor, scale, size', PIPELINES)
-def test_size_from_the_test_pipeline(step, divisor, scale, size):
-    model = detector()
-    model['data_preprocessor']['pad_size_divisor'] = divisor
-    # The training pipeline's crop counts only where the test pipeline names no size.
-    train = [dict(type='Resize', scale=9), dict(type='RandomCrop', crop_size=(511, 500))]
-    cfg = Config(dict(model=model, train_pipeline=train, test_dataloader=dict(dataset=dict(
-        type='RepeatDataset', dataset=dict(pipeline=[dict(type='LoadImageFromFile'), step])))))
-    assert configured_scale(cfg) == scale
-    assert configured_size(cfg) == size
-
-
-def test_pipeline_on_the_top_level():
-    cfg = Config(dict(model=dict(detector()), test_pipeline=[dict(PIPELINES[0][0])]))
-    assert configured_size(cfg) == (800, 1344)
-
-
-def test_no_size():
-    cfg = Config(dict(model=detector(), test_pipeline=[dict(type='LoadImageFromFile')]))
-    assert configured_scale(cfg) is None and configured_size(cfg) is None
-
-
-def test_last_step_counts():
-    cfg = Config(dict(model=dict(backbone={}), test_pipeline=[
-        dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=224)]))
-    assert configured_size(cfg) == (224, 224)
+from .detector_config import detector
 
 
 def test_detector_inside_another_model():
@@ -97,10 +55,3 @@ def test_foreign_checkpoints_are_refused(tmp_path):
     torch.save({'backbone.conv1.weight': torch.ones(2)}, tmp_path / 'shape.pth')
     with pytest.raises(ValueError, match=r'\(2,\)'):
         load_weights(network, str(tmp_path / 'shape.pth'))
-
-
-def test_roi_assignment():
-    head = dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32], finest_scale=28))
-    cfg = Config(dict(model=dict(detector(), roi_head=head)))
-    assert roi_assignment(cfg) == (4, 28)
-    assert roi_assignment(Config(dict(model=detector()))) == (None, 56)

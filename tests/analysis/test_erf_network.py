@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gmconv_mmdet.analysis.configured_model import load_model
+from gmconv_mmdet.analysis.measured_model import load_model
 from gmconv_mmdet.analysis.erf_network import measure_network
 
 NET = """

@@ -7,7 +7,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmengine.config import Config
 
 from gmconv_mmdet.analysis.coco_objects import CocoObject
-from gmconv_mmdet.analysis.configured_model import load_model
+from gmconv_mmdet.analysis.measured_model import load_model
 from gmconv_mmdet.analysis.erf import axis_variance
 from gmconv_mmdet.analysis.erf_objects import centre_unit, maps_of_box, measure_objects
 

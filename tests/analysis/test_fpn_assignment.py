@@ -6,9 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmengine.config import Config
 
-from gmconv_mmdet.analysis.fpn_assignment import (assign_levels, boxes_beyond_field, resized_boxes)
+from gmconv_mmdet.analysis.fpn_assignment import (assign_levels, boxes_beyond_field, resized_boxes,
+                                                  roi_assignment)
 from gmconv_mmdet.analysis.receptive_field import FieldSize
+
+from .detector_config import detector
 
 
 @given(st.lists(st.tuples(st.floats(1, 2000), st.floats(1, 2000)), min_size=1, max_size=30),
@@ -77,3 +81,10 @@ def test_coco128(shared_data):
                                                             (491, 32))], [], sizes)
     assert sum(row.boxes for row in rows) == len(sizes) > 800
     assert rows[0].beyond_field == 0 and rows[3].beyond_field > 0.9 * rows[3].boxes
+
+
+def test_roi_assignment():
+    head = dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32], finest_scale=28))
+    cfg = Config(dict(model=dict(detector(), roi_head=head)))
+    assert roi_assignment(cfg) == (4, 28)
+    assert roi_assignment(Config(dict(model=detector()))) == (None, 56)

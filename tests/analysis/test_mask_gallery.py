@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from gmconv_mmdet.analysis.configured_model import load_model
+from gmconv_mmdet.analysis.measured_model import load_model
 from gmconv_mmdet.analysis.image_files import image_files, network_input, read_image, resized
 from gmconv_mmdet.analysis.mask_gallery import write_masks
 from gmconv_mmdet.analysis.mask_picture import mask_figure

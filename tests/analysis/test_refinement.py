@@ -44,6 +44,7 @@ def test_resnet18_at_32_pixels(source):
     assert 'never changes the theoretical field' in text and 'small-image-stem' in text
 
 
+@pytest.mark.slow
 def test_every_change_writes_a_config_that_builds(source, tmp_path):
     cfg = Config.fromfile(source)
     for name, item in by_name(advise(cfg, (64, 64))).items():

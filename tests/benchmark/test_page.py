@@ -64,6 +64,7 @@ def test_stages_of_the_gpu_are_read_too():
     assert flat(stage)['runs'] == [run] and len(flat(stage)['growth']) == 1
 
 
+@pytest.mark.slow
 def test_docs_hold_what_was_measured(repo, tmp_path):
     """docs/benchmarks.md is what its command makes of docs/benchmarks."""
     if not list((repo / 'docs' / 'benchmarks').glob('*.json')):

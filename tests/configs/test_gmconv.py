@@ -56,7 +56,7 @@ def expected(name):
 
 
 def narrow(cfg: Config) -> Config:
-    """A copy with an eighth of the backbone's width and tiny heads: placement stays."""
+    """A copy with an eighth of the width and tiny heads: placement stays."""
     cfg = copy.deepcopy(cfg)  # Config.copy() shares all but the outermost level
     cfg.model.backbone.update(base_channels=8, init_cfg=None)
     cfg.model.neck.in_channels = [32, 64, 128, 256]
@@ -65,6 +65,8 @@ def narrow(cfg: Config) -> Config:
         if isinstance(node, dict):
             if 'fc_out_channels' in node:
                 node['fc_out_channels'] = 16
+            for key in [key for key, value in node.items() if value == 256]:
+                node[key] = 64  # channels of neck and heads; two for each of GroupNorm's groups
             node = list(node.values())
         if isinstance(node, (list, tuple)):
             for child in node:

@@ -5,7 +5,6 @@ import re
 import resource
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 import torch

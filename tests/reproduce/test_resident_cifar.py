@@ -49,6 +49,7 @@ def test_crops_are_windows_of_the_images():
     assert len(found) > 25  # of forty
 
 
+@pytest.mark.slow
 def test_interrupted_and_whole_runs_agree(packed, tmp_path):
     options = dict(seed=3, device='cpu', epochs=11)
     whole = train('resnet20-gmconv', packed, tmp_path / 'a.pth', **options)

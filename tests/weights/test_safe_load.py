@@ -152,6 +152,7 @@ def test_the_payloads_do_harm_when_run(tmp_path):
         marker.unlink()
 
 
+@pytest.mark.slow
 def test_without_the_import_mmengine_checkpoints_are_refused(tmp_path):
     """The reason why the module exists; should torch or MMEngine mend it, delete the module."""
     path = tmp_path / 'checkpoint.pth'

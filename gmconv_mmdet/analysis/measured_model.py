@@ -22,7 +22,7 @@ RANDOM = 'random weights'
 
 
 @dataclass(frozen=True)
-class ConfiguredModel:
+class MeasuredModel:
     """A backbone and its neck, ready to be measured.
 
     Attributes:
@@ -57,7 +57,7 @@ def model_labels(configs: Sequence[str], checkpoints: Sequence[str | None]) -> l
 
 
 def load_model(config: str, checkpoint: str | None = None, label: str | None = None,
-               device: str = 'cpu') -> ConfiguredModel:
+               device: str = 'cpu') -> MeasuredModel:
     """Build a config's backbone and neck, in evaluation mode and without gradients of weights.
 
     Without a checkpoint the weights are random, see :func:`randomize`.
@@ -84,7 +84,7 @@ def load_model(config: str, checkpoint: str | None = None, label: str | None = N
     written = os.stat(checkpoint) if checkpoint else None
     origin = f'{written.st_size} {written.st_mtime_ns}' if written else f'seed {SEED}'
     key = hashlib.sha256(f'{cfg.model.to_dict()!r} {origin}'.encode()).hexdigest()[:16]
-    return ConfiguredModel(label or Path(config).stem, cfg, network, weights, key)
+    return MeasuredModel(label or Path(config).stem, cfg, network, weights, key)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from gmconv_mmdet.analysis.configured_model import (RANDOM, feature_maps, load_model, model_labels,
+from gmconv_mmdet.analysis.measured_model import (RANDOM, feature_maps, load_model, model_labels,
                                                     stride_of)
 
 NET = """
