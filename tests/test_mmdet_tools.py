@@ -144,9 +144,9 @@ val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data['ann_file'])
 test_evaluator = val_evaluator
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=240, val_interval=240)
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=160, val_interval=160)
 param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=20)]
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=240), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=160), logger=dict(interval=20))
 log_processor = dict(by_epoch=False)
 ''')
     output = finished(mmdet_tool('train.py', config, '--work-dir', tmp_path / 'work', cwd=tmp_path))

@@ -6,10 +6,12 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from gmconv_mmdet import doctor
 from gmconv_mmdet.hooks.exact_resume import seed_all
 
 from .small_runner import small_runner
 
+ONEDL = doctor.installed_stack() is doctor.ONEDL
 EXACT = dict(type='ExactResumeHook')
 
 
@@ -69,7 +71,8 @@ def train_interrupted(folder, interrupts, hooks=(EXACT, ), **options):
     (dict(), (4, 8, 12)),  # in the last iteration of each epoch, before its checkpoint
     (dict(max_iters=9), (3, 6, 8)),
     pytest.param(dict(workers=1), (7, ), marks=pytest.mark.slow),  # persistent
-    pytest.param(dict(max_iters=9, workers=1), (5, ), marks=pytest.mark.slow),
+    pytest.param(dict(max_iters=9, workers=1), (5, ), marks=[pytest.mark.slow, pytest.mark.xfail(
+        ONEDL, strict=True, reason="OneDL's MMEngine skips samples that its loader has drawn")]),
 ], ids=['epochs', 'ends of epochs', 'iterations', 'worker', 'iterations with a worker'])
 def test_resumed_run_ends_as_the_undisturbed_one(tmp_path, options, interrupts):
     expected, data = train_interrupted(tmp_path / 'undisturbed', (), **options)

@@ -33,15 +33,16 @@ def test_docs_hold_what_was_measured(repo):
 
 
 @pytest.mark.slow
-def test_trains_once(tmp_path, shared_data):
+def test_trains_once(tmp_path, small_cifar):
     pytest.importorskip('mmpretrain')
-    options = dict(data=shared_data, epochs=1, every=2500, seed=0, threads=1)
-    result = train('resnet20-sgmconv_cifar10-packed', tmp_path, **options)
+    work_root = tmp_path / 'runs'
+    options = dict(data=small_cifar, epochs=1, every=50, seed=0, threads=1)
+    result = train('resnet20-sgmconv_cifar10-packed', work_root, **options)
     assert result['iterations'] == 1 and len(result['sigmas']) == 19
     assert 0 <= result['accuracy'] <= 100 and result['seconds'] > 0
-    folder, = tmp_path.iterdir()
+    folder, = work_root.iterdir()
     logs = sorted(folder.glob('*/vis_data/scalars.json'))
-    assert train('resnet20-sgmconv_cifar10-packed', tmp_path, **options) == result
+    assert train('resnet20-sgmconv_cifar10-packed', work_root, **options) == result
     assert sorted(Path(folder).glob('*/vis_data/scalars.json')) == logs
     with pytest.raises(RuntimeError, match='failed with'):
-        train('resnet20-nonsense', tmp_path, **options)
+        train('resnet20-nonsense', work_root, **options)

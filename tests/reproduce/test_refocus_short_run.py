@@ -33,11 +33,11 @@ def test_curves_of_an_interrupted_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_trains_refocuses_and_folds(tmp_path, shared_data):
+def test_trains_refocuses_and_folds(tmp_path, small_cifar):
     pytest.importorskip('mmpretrain')
-    options = dict(data=shared_data, depth=8, epochs=1, every=1000, val_every=500, batch=16, seed=0,
+    options = dict(data=small_cifar, depth=8, epochs=1, every=20, val_every=10, batch=16, seed=0,
                    threads=1, inits=['paper'])
-    result = refocus_run(tmp_path, **options)
+    result = refocus_run(tmp_path / 'runs', **options)
     assert list(result['runs']) == ['plain', 'plain, trained on', 'RefConv, init paper']
     assert [run['iterations'] for run in result['runs'].values()] == [4, 4, 4]
     run = result['runs']['RefConv, init paper']
