@@ -10,6 +10,7 @@ import torch.nn as nn
 from mmcv.cnn.bricks.wrappers import Conv2d as MmcvConv2d
 
 from ..layers import GMConv2d, GMRefConv2d, RefConv2d, RefocusedKernel
+from ..layers.conv_arguments import conv_arguments
 
 # mmcv's wrapper differs from nn.Conv2d for empty inputs only, which torch handles by now. Other
 # subclasses (deformable, weight-standardised, ...) compute something else and are left alone.
@@ -70,19 +71,8 @@ def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **op
         ValueError: an option outside its range, or a frozen convolution whose map, frozen with it,
             would stay at random numbers.
     """
-    layer = KINDS[kind](
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
-        groups=conv.groups,
-        bias=conv.bias is not None,
-        padding_mode=conv.padding_mode,
-        device=conv.weight.device,
-        dtype=conv.weight.dtype,
-        **options)
+    layer = KINDS[kind](**conv_arguments(conv), device=conv.weight.device, dtype=conv.weight.dtype,
+                        **options)
     layer.bias = conv.bias
     learns = conv.weight.requires_grad  # a frozen layer's mask and map are frozen with it
     if isinstance(layer, RefocusedKernel) and layer.convmap is not None:

@@ -7,6 +7,8 @@ from collections.abc import Container, Mapping
 import torch
 import torch.nn as nn
 
+from ..layers.conv_arguments import conv_arguments
+
 
 def is_foldable(module: nn.Module) -> bool:
     """Whether ``module`` is a convolution of ours that equals a plain one as it stands.
@@ -27,17 +29,8 @@ def folding_changes(module: nn.Module) -> bool:
 def plain_conv(layer: nn.Conv2d, weight: torch.Tensor) -> nn.Conv2d:
     """An ``nn.Conv2d`` with the arguments, bias and mode of ``layer``, and the given weight
     ``(C_out, C_in / groups, K_h, K_w)``, whose dtype, device and memory format it takes."""
-    conv = nn.Conv2d(
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
-        bias=layer.bias is not None,
-        padding_mode=layer.padding_mode,
-        device='meta')  # no initialisation: neither time nor random numbers
+    # On no device there is no initialisation: neither time nor random numbers.
+    conv = nn.Conv2d(**conv_arguments(layer), device='meta')
     conv.weight = nn.Parameter(weight.detach(), not layer.kernel_is_frozen)
     conv.bias = layer.bias
     return conv.train(layer.training)

@@ -6,6 +6,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from ..layers import GMConv2d, gaussian_mask
+from ..layers.conv_arguments import conv_arguments
 from .fold import exchange, fold_gmconv
 
 
@@ -33,17 +34,8 @@ class ColumnConv(nn.Module):
         options = dict(device=layer.weight.device, dtype=layer.weight.dtype)
         self.kernel_size = layer.kernel_size
         self.sigma_predictor = layer.sigma_predictor
-        self.columns = nn.Conv2d(
-            channels,
-            channels * cells,
-            layer.kernel_size,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            groups=channels,
-            bias=False,
-            padding_mode=layer.padding_mode,
-            **options)
+        self.columns = nn.Conv2d(**{**conv_arguments(layer), **options, 'groups': channels,
+                                    'out_channels': channels * cells, 'bias': False})
         one_hot = torch.eye(cells, **options).view(cells, 1, *layer.kernel_size)
         self.columns.weight = nn.Parameter(one_hot.repeat(channels, 1, 1, 1), False)
         self.combine = nn.Conv2d(channels * cells, layer.out_channels, 1, groups=layer.groups,
