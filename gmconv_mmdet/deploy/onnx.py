@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from .recordable import recordable
+from .fold import fold_gmconv
 
 TOLERANCE = 1e-4  # relative to the largest value of an output
 
@@ -19,7 +19,7 @@ def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
     """Write a network as ONNX file, batch, height and width dynamic.
 
     The network is folded first: a convolution whose mask is static has a plain weight in the file.
-    A dynamic GMConv becomes a :class:`ColumnConv`, the same sums in a form that serves every batch.
+    A dynamic GMConv convolves by columns, the same sums in a form that serves every batch.
 
     Args:
         network (nn.Module): takes images ``(N, 3, H, W)``; gives one tensor or several.
@@ -31,17 +31,33 @@ def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
     Returns:
         int: the opset written.
     """
-    network = recordable(network).eval()
+    network = fold_gmconv(network).eval()
     parameter = next(network.parameters())
     image = torch.randn(2, 3, 128, 160, device=parameter.device, dtype=parameter.dtype)
-    dynamic = torch.export.Dim.DYNAMIC
+    names = None if names is None else list(names)
     with torch.no_grad():
+        dynamic = getattr(getattr(getattr(torch, 'export', None), 'Dim', None), 'DYNAMIC', None)
+        if dynamic is None:  # before torch 2.6: by way of TorchScript
+            torch.onnx.export(network, (image, ), str(path), opset_version=opset,
+                              input_names=['image'], output_names=names,
+                              dynamic_axes=_dynamic_axes(network, image, names))
+            import onnx
+            return onnx.load(str(path), load_external_data=False).opset_import[0].version
         program = torch.onnx.export(
             network, (image, ), dynamo=True, verbose=False, opset_version=opset,
-            input_names=['image'], output_names=None if names is None else list(names),
+            input_names=['image'], output_names=names,
             dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic}, ))
     program.save(str(path), external_data=False)
     return program.model.opset_imports['']
+
+
+def _dynamic_axes(network: nn.Module, image: torch.Tensor, names: list[str] | None) -> dict:
+    """Batch, height and width of the input and of the outputs that have them, by name."""
+    outputs = network(image)
+    outputs = (outputs, ) if isinstance(outputs, torch.Tensor) else outputs
+    sizes = {'image': image, **dict(zip(names or (), outputs))}
+    return {name: {axis: f'{name}_{axis}' for axis in (0, 2, 3) if axis < tensor.dim()}
+            for name, tensor in sizes.items()}
 
 
 def onnx_difference(path: str | Path, network: nn.Module,

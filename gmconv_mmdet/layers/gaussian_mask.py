@@ -1,32 +1,65 @@
-"""The Gaussian mask of GMConv, as a pure function (arXiv 2302.04544, Eq. 3-6)."""
+"""The Gaussian mask of GMConv, as pure functions (arXiv 2302.04544, Eq. 3-6)."""
 from __future__ import annotations
 
 import torch
-import torch.nn as nn
 from torch import Tensor
 
-# sigma ** 2 is clamped to this range. Neither bound changes a value that fp64 can hold: below the
-# lower one every entry but the centre underflows to 0 (the smallest squared offset is 1, and
-# exp(-1 / (2 * 1e-4)) is 0); above the upper one every entry rounds to 1.
-_VARIANCE_MIN, _VARIANCE_MAX = 1e-4, 1e24
-
-# See _exponents(): a few numbers each.
-_kept_exponents: dict[tuple, tuple[Tensor, Tensor, Tensor]] = {}
+# |sigma| is clamped to this range before it is squared, which no fp64 value of the mask notices:
+# below the lower bound every entry but the centre underflows to 0 (the smallest squared offset is
+# 1, and exp(-1 / (2 * 1e-4)) is 0); above the upper one every entry rounds to 1. Squaring first
+# would overflow from 2e19 on in fp32, and give gradients that are NaN.
+_SIGMA_MIN, _SIGMA_MAX = 1e-2, 1e12
 
 
-def squared_offsets(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Squared distances, in kernel cells, of ``size`` cells in a row from their common centre.
+def unit_exponents(kernel_size: tuple[int, int], dtype: torch.dtype | None = None,
+                   device: torch.device | None = None) -> Tensor:
+    """Exponents of the mask of sigma 1, along x and along y.
 
-    The smallest one is subtracted (1/4 for an even ``size``, else 0), which is the papers' "Max
-    normalisation" (Eq. 4 and 6) in the exponent: the largest mask entry becomes exactly 1.
+    The smallest squared offset of each direction is subtracted (1/4 for an even size, else 0). This
+    is the paper's "Max" normalisation (Eq. 4 and 6) in the exponent: the largest mask entry becomes
+    exactly 1.
+
+    Args:
+        kernel_size (tuple[int, int]): ``(K_h, K_w)``, each at least 1.
 
     Returns:
-        Tensor: ``(size,)``, non-negative whole numbers, with a zero at (or on both sides of) the
-        centre.
+        Tensor: ``(2, K_h, K_w)``: ``-x^2 / 2`` and ``-y^2 / 2`` of every cell, in kernel cells.
     """
-    offsets = torch.arange(size, dtype=dtype, device=device) - (size - 1) / 2
-    squared = offsets * offsets
-    return squared if size % 2 else squared - 0.25
+    along_y, along_x = (
+        torch.arange(size, dtype=dtype, device=device) - (size - 1) / 2 for size in kernel_size)
+    along_y, along_x = (
+        -0.5 * (offsets * offsets - (0.25 if len(offsets) % 2 == 0 else 0))
+        for offsets in (along_y, along_x))
+    return torch.stack([along_x.expand(*kernel_size),
+                        along_y.unsqueeze(-1).expand(*kernel_size)])
+
+
+def circular_mask(exponents: Tensor, sigma: Tensor) -> Tensor:
+    """Masks with the same sigma along x and y (Eq. 3-4).
+
+    Args:
+        exponents (Tensor): ``(K_h, K_w)``, the sum of the two of :func:`unit_exponents`; fp32 or fp64.
+        sigma (Tensor): ``(..., 1)``.
+
+    Returns:
+        Tensor: ``(..., K_h, K_w)``, dtype of ``sigma``.
+    """
+    variance = sigma.to(exponents.dtype).abs().clamp(_SIGMA_MIN, _SIGMA_MAX).square()
+    return (exponents / variance.unsqueeze(-1)).exp().to(sigma.dtype)
+
+
+def elliptical_mask(exponents: Tensor, sigma: Tensor) -> Tensor:
+    """Masks with a sigma along x and another one along y (Eq. 5-6).
+
+    Args:
+        exponents (Tensor): ``(2, K_h, K_w)``, of :func:`unit_exponents`; fp32 or fp64.
+        sigma (Tensor): ``(..., 2)``.
+
+    Returns:
+        Tensor: ``(..., K_h, K_w)``, dtype of ``sigma``.
+    """
+    variance = sigma.to(exponents.dtype).abs().clamp(_SIGMA_MIN, _SIGMA_MAX).square()
+    return (exponents / variance[..., None, None]).sum(-3).exp().to(sigma.dtype)
 
 
 def gaussian_mask(kernel_size: tuple[int, int], sigma: Tensor) -> Tensor:
@@ -40,7 +73,7 @@ def gaussian_mask(kernel_size: tuple[int, int], sigma: Tensor) -> Tensor:
 
     which for :math:`\sigma_1 = \sigma_2` is the circular mask of Eq. 3-4 and otherwise the elliptical
     one of Eq. 5-6, "Max"-normalised: the largest entry is exactly 1, for even kernels too. Only
-    :math:`\sigma^2` enters, so the sign of sigma is irrelevant. Values and gradients stay finite for
+    :math:`\sigma^2` enters, so the sign of sigma is irrelevant. Values and gradients are finite for
     every finite sigma: ``sigma -> 0`` gives a delta at the centre, a huge sigma a mask of ones.
 
     Args:
@@ -58,33 +91,8 @@ def gaussian_mask(kernel_size: tuple[int, int], sigma: Tensor) -> Tensor:
     if not sigma.is_floating_point() or sigma.dim() == 0 or sigma.shape[-1] not in (1, 2):
         raise ValueError('sigma must be a floating tensor of shape (..., 1) or (..., 2), '
                          f'got {sigma.dtype} of shape {tuple(sigma.shape)}')
-    kernel_h, kernel_w = kernel_size
-    dtype = torch.promote_types(sigma.dtype, torch.float32)
-    circular, along_y, along_x = _exponents(tuple(kernel_size), dtype, sigma)
-    variance = sigma.to(dtype).square().clamp(_VARIANCE_MIN, _VARIANCE_MAX).unsqueeze(-1)
+    exponents = unit_exponents(tuple(kernel_size), torch.promote_types(sigma.dtype, torch.float32),
+                               sigma.device)
     if sigma.shape[-1] == 1:
-        exponent = circular / variance  # (..., K_h, K_w)
-    else:
-        exponent = along_y / variance[..., 1:, :] + along_x / variance[..., :1, :]
-    return exponent.exp().to(sigma.dtype)
-
-
-def _exponents(kernel_size: tuple[int, int], dtype: torch.dtype,
-               sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The exponents of masks of sigma 1: ``(K_h, K_w)``, and their parts along y ``(K_h, 1)`` and
-    along x ``(1, K_w)``, on the device of ``sigma``.
-
-    Kept from call to call: on a GPU they would take more kernels than the rest of a mask. Not while
-    a graph is compiled, which folds them, nor for stand-ins for tensors (fake ones, say).
-    """
-    key = (kernel_size, dtype, sigma.device)
-    keeps = type(sigma) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
-    if keeps and key in _kept_exponents:
-        return _kept_exponents[key]
-    with torch.inference_mode(False):  # tensors born in inference mode could not be trained with
-        along_y, along_x = (-0.5 * squared_offsets(size, dtype, sigma.device)
-                            for size in kernel_size)
-        found = (along_y.unsqueeze(-1) + along_x, along_y.unsqueeze(-1), along_x.unsqueeze(0))
-    if keeps and type(along_x) is Tensor:
-        _kept_exponents[key] = found
-    return found
+        return circular_mask(exponents.sum(0), sigma)
+    return elliptical_mask(exponents, sigma)

@@ -3,16 +3,21 @@ a learned Gaussian mask, static (one sigma a layer) or dynamic (sigmas predicted
 """
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from . import grouped_samples
-from .frozen_product import FrozenProduct
-from .gaussian_mask import gaussian_mask
-from .masked_conv import can_recompute, masked_conv2d
+from .gaussian_mask import circular_mask, elliptical_mask, unit_exponents
+from .plain_weights import divided_by_initial_mask
+from .sample_conv import conv2d_by_columns
 from .sigma_predictor import SigmaPredictor, check_sigma_options
+
+# Tensors of a mask, by their names below the layer's.
+MASK_NAMES = ('sigma', 'sigma_predictor.w0', 'sigma_predictor.w1', 'sigma_predictor.b1')
 
 
 @MODELS.register_module('GMConv')
@@ -26,6 +31,10 @@ class GMConv2d(nn.Conv2d):
     ``weight`` and ``bias`` are those of ``nn.Conv2d``, under the same names. A 1x1 kernel's mask is 1:
     such a layer has no sigma and is a plain convolution.
 
+    A state dict with the layer's weight and nothing of its mask comes from a plain convolution. The
+    layer takes it so that it computes what that convolution did, whatever loads it: the mask goes
+    back to ``init_sigma`` and the weight is divided by it (see ``preserve``).
+
     Usable wherever a config takes a ``conv_cfg``: ``conv_cfg=dict(type='GMConv', dynamic=True)``. It
     derives from ``nn.Conv2d`` directly because MMEngine's initialisers look no further than a layer's
     class and its direct bases.
@@ -36,10 +45,17 @@ class GMConv2d(nn.Conv2d):
         init_sigma (float): sigma at the start, in kernel cells; positive and finite.
         sigma_pattern (str): dynamic only, see :class:`SigmaPredictor`.
         reduction (float): dynamic only, see :class:`SigmaPredictor`.
+        input_scale (float): dynamic only, see :class:`SigmaPredictor`: 1 for normalised images, about
+            60 for pixels of 0 to 255.
+        preserve (bool): keep the function of a plain convolution whose weights are loaded. ``False``
+            copies them as they are; the layer then starts from masked weights.
 
     Raises:
         ValueError: a value of ours outside its range. ``nn.Conv2d`` checks its own arguments.
     """
+
+    # A network that counts the layers that take plain weights says so in one line instead.
+    warns_of_plain_weights = True
 
     def __init__(self,
                  *args,
@@ -47,23 +63,53 @@ class GMConv2d(nn.Conv2d):
                  init_sigma: float = 5.0,
                  sigma_pattern: str = 'sigma_ratio',
                  reduction: float = 4 / 3,
+                 input_scale: float = 1.0,
+                 preserve: bool = True,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if not isinstance(dynamic, bool):
-            raise ValueError(f'dynamic must be True or False, got {dynamic!r}')
-        check_sigma_options(init_sigma, sigma_pattern, reduction)
+        for name, value in (('dynamic', dynamic), ('preserve', preserve)):
+            if not isinstance(value, bool):
+                raise ValueError(f'{name} must be True or False, got {value!r}')
+        check_sigma_options(init_sigma, sigma_pattern, reduction, input_scale)
         options = dict(device=self.weight.device, dtype=self.weight.dtype)
         self.register_parameter('sigma', None)
         self.sigma_predictor = None
         self.init_sigma = float(init_sigma)
-        self._frozen_product = FrozenProduct()
+        self.preserve = preserve
         if self.kernel_size == (1, 1):
             return
         if dynamic:
             self.sigma_predictor = SigmaPredictor(self.in_channels, init_sigma, sigma_pattern,
-                                                  reduction, **options)
+                                                  reduction, input_scale, **options)
         else:
             self.sigma = nn.Parameter(torch.full((1, ), self.init_sigma, **options))
+        self._set_exponents()
+
+    def _set_exponents(self) -> None:
+        """Exponents of the mask of sigma 1, on the weight's device: ``(K_h, K_w)`` for a static layer,
+        ``(2, K_h, K_w)`` for a dynamic one; fp32, or fp64 for an fp64 weight. In no state dict."""
+        exponents = unit_exponents(self.kernel_size,
+                                   torch.promote_types(self.weight.dtype, torch.float32),
+                                   self.weight.device)
+        self.register_buffer('_exponents', exponents if self.dynamic else exponents.sum(0),
+                             persistent=False)
+
+    def _apply(self, *args, **kwargs) -> GMConv2d:
+        # Moves and casts, `to_empty` among them: the exponents are made anew, since bf16 can't hold
+        # those of large kernels, and memory from `to_empty` holds anything.
+        super()._apply(*args, **kwargs)
+        if self.mask_parameters():
+            self._set_exponents()
+        return self
+
+    def reset_parameters(self) -> None:
+        """As ``nn.Conv2d``; the mask goes back to ``init_sigma``."""
+        super().reset_parameters()
+        for parameter in (getattr(self, 'sigma', None), ):  # nn.Conv2d calls this before there is one
+            if parameter is not None:
+                nn.init.constant_(parameter, self.init_sigma)
+        if getattr(self, 'sigma_predictor', None) is not None:
+            self.sigma_predictor.reset_parameters()
 
     @property
     def dynamic(self) -> bool:
@@ -104,10 +150,13 @@ class GMConv2d(nn.Conv2d):
         if self.dynamic:
             if x is None:
                 raise ValueError('the mask of a dynamic GMConv depends on its input: call mask(x)')
-            return gaussian_mask(self.kernel_size, self.sigma_predictor(x))
+            sigma = self.sigma_predictor(x)
+            if sigma.shape[-1] == 1:
+                return circular_mask(self._exponents.sum(0), sigma)
+            return elliptical_mask(self._exponents, sigma)
         if self.sigma is None:
             return self.weight.new_ones(self.kernel_size)
-        return gaussian_mask(self.kernel_size, self.sigma)
+        return circular_mask(self._exponents, self.sigma)
 
     def unmasked_weight(self) -> Tensor:
         """What the mask is multiplied onto, ``(C_out, C_in / groups, K_h, K_w)``."""
@@ -124,35 +173,70 @@ class GMConv2d(nn.Conv2d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Here rather than in forward(), because mmcv's efficient_conv_bn_eval calls this method
         # with a weight of its own, into which it has multiplied the batch norm.
-        if self.dynamic:
+        if self.sigma_predictor is not None:
             return self._forward_dynamic(x, weight, bias)
         if self.sigma is not None:
-            if (self.padding_mode == 'zeros' and (weight.requires_grad or self.sigma.requires_grad)
-                    and can_recompute(x, weight, self.padding)):
-                self._frozen_product.forget()
-                return masked_conv2d(x, weight, self.mask(), bias, self.stride, self.padding,
-                                     self.dilation, self.groups)
-            weight = (self._frozen_product(weight, self.sigma, self.mask)
-                      if weight is self.weight else weight * self.mask())
+            weight = weight * self.mask()
         return super()._conv_forward(x, weight, bias)
 
     def _forward_dynamic(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.dim() == 3:
             return self._forward_dynamic(x.unsqueeze(0), weight, bias).squeeze(0)
         masks = self.mask(x).to(weight.dtype)  # (N, K_h, K_w)
+        if _is_recorded():
+            padding = self.padding
+            if self.padding_mode != 'zeros':
+                x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+                padding = 0
+            return conv2d_by_columns(x, weight, masks, bias, self.stride, padding, self.dilation,
+                                     self.groups)
         convolve = super()._conv_forward
         if len(masks) == 0:
             # An empty sum keeps the predictor in the graph, as DDP demands of every parameter.
             return convolve(x, weight * masks.sum(0), bias)
-        if self.padding_mode == 'zeros' and grouped_samples.pays(x, weight):
-            return grouped_samples.conv2d_per_sample(x, weight, masks, bias, self.stride,
-                                                     self.padding, self.dilation, self.groups)
         # One convolution a sample: of the exact forms the fastest in training on a CPU, 1.0-1.6 times
         # the plain 7x7 stem forward and backward (2x512^2, 16x96^2, 64x64^2), where one grouped
         # convolution over all samples took 1.5-2.4 times and unfold with a matrix product 1.5-3.2.
         # It also leaves a sample's result independent of its batch mates to the last bit.
         outputs = [convolve(sample, weight * mask, bias) for sample, mask in zip(x.split(1), masks)]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict,
+                              strict: bool, missing_keys: list, unexpected_keys: list,
+                              error_msgs: list) -> None:
+        if self.takes_plain_weight(state_dict, prefix):
+            try:
+                # Into the dictionary, which PyTorch's and MMEngine's loaders copy for this purpose:
+                # a predictor's own part of it is made after this call.
+                state_dict.update(self._from_plain(state_dict[f'{prefix}weight'], prefix))
+                if self.warns_of_plain_weights:
+                    warnings.warn('a GMConv layer took plain weights: divided by the mask of '
+                                  'init_sigma, so that it computes what the plain convolution did '
+                                  '(preserve=False copies them as they are)', stacklevel=2)
+            except ValueError as error:
+                error_msgs.append(f'{prefix}weight: {error}')
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys,
+                                      unexpected_keys, error_msgs)
+
+    def takes_plain_weight(self, state_dict: dict, prefix: str) -> bool:
+        """Whether this layer, named ``prefix`` with a dot in ``state_dict``, finds a plain
+        convolution's weight there, and is to keep its function."""
+        weight = state_dict.get(f'{prefix}weight')
+        return (self.preserve and bool(self.mask_parameters()) and isinstance(weight, Tensor)
+                and weight.shape == self.weight.shape and weight.is_floating_point()
+                and not weight.is_meta
+                and not any(f'{prefix}{name}' in state_dict for name in MASK_NAMES))
+
+    def _from_plain(self, weight: Tensor, prefix: str) -> dict[str, Tensor]:
+        """A state dict's entries for a layer that computes as the plain convolution of ``weight``."""
+        entries = {'weight': divided_by_initial_mask(weight, self.init_sigma, self.weight.dtype)}
+        if self.dynamic:
+            entries.update((f'sigma_predictor.{name}', value) for name, value in
+                           self.sigma_predictor.initial_state(weight.device).items())
+        else:
+            entries['sigma'] = torch.full((1, ), self.init_sigma, device=weight.device,
+                                          dtype=self.sigma.dtype)
+        return {f'{prefix}{name}': value for name, value in entries.items()}
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
@@ -169,3 +253,10 @@ class GMConv2d(nn.Conv2d):
     def extra_repr(self) -> str:
         kind = 'dynamic' if self.dynamic else 'static' if self.sigma is not None else 'plain'
         return f'{super().extra_repr()}, mask={kind}'
+
+
+def _is_recorded() -> bool:
+    """Whether a graph of the network is being made, which has to hold for every batch size."""
+    compiler = getattr(torch, 'compiler', None)
+    is_compiling = getattr(compiler, 'is_compiling', None)  # torch 2.3
+    return (is_compiling is not None and is_compiling()) or torch.jit.is_tracing()

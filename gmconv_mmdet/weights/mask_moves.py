@@ -17,15 +17,13 @@ import torch
 from torch import Tensor
 
 from ..layers import SIGMA_PATTERNS, GMConv2d, gaussian_mask
+from ..layers.plain_weights import divided_by_initial_mask
 from .checkpoint_file import CheckpointError
 
 # Names of a mask's tensors below its convolution's name.
 STATIC = ('sigma', )
 DYNAMIC = ('sigma_predictor.w0', 'sigma_predictor.w1', 'sigma_predictor.b1')
 _W0, _W1, _B1 = DYNAMIC
-
-# A weight is not divided by mask entries below this: it would grow past 10^4 times its neighbours.
-SMALLEST_DIVISOR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -120,18 +118,12 @@ def _bias_for(sigmas: Tensor, pattern: str) -> Tensor:
     return torch.stack([s1, ratio if pattern == 'sigma_ratio' else s2])
 
 
-def _initial_values(layer: GMConv2d, kernel: tuple[int, int], name: str) -> Tensor:
-    """The mask ``(K_h, K_w)`` of ``init_sigma`` as the layer computes it, in fp64."""
-    sigma = layer.weight.new_full((1, ), layer.init_sigma, device='cpu')
-    mask = gaussian_mask(kernel, sigma).double()
-    if mask.min() < SMALLEST_DIVISOR:
-        distance = sum(((size - 1) / 2) ** 2 - 0.25 * (1 - size % 2) for size in kernel)
-        enough = math.ceil(10 * math.sqrt(distance / 2 / -math.log(SMALLEST_DIVISOR))) / 10
-        raise CheckpointError(
-            f'{name}: with init_sigma={layer.init_sigma:g} the mask of a {kernel[0]}x{kernel[1]} '
-            f'kernel falls to {mask.min():.1g}, too small to divide the weight by. Set init_sigma '
-            f'to {enough:g} or more, or preserve=False to copy the weight as it is')
-    return mask
+def _divided(weight: Tensor, layer: GMConv2d, name: str) -> Tensor:
+    """``weight`` divided by the layer's initial mask."""
+    try:
+        return divided_by_initial_mask(weight, layer.init_sigma, layer.weight.dtype)
+    except ValueError as error:
+        raise CheckpointError(f'{name}: {error}') from error
 
 
 def _times(weight: Tensor, mask: Tensor) -> Tensor:
@@ -167,7 +159,7 @@ def move_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | None, name: 
             return Move(weight, {})
         if not preserve:
             return Move(weight, initial_mask(layer), note='copied as it is under the initial mask')
-        return Move(_times(weight, 1 / _initial_values(layer, kernel, name)), initial_mask(layer),
+        return Move(_divided(weight, layer, name), initial_mask(layer),
                     note='divided by the initial mask')
     if source.kind == 'static':
         sigmas = source.tensors['sigma'].double().reshape(1).repeat(2)
@@ -222,6 +214,7 @@ def _from_constant_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | No
     if circular and not layer.dynamic:
         return Move(weight, {'sigma': sigmas[:1]}, note=how, approximated=approximated)
     # An ellipse, and the target's mask is a circle.
-    moved = _times(weight, gaussian_mask(kernel, sigmas) / _initial_values(layer, kernel, name))
+    moved = _divided(weight.double() * gaussian_mask(kernel, sigmas), layer, name)
+    moved = moved.to(torch.promote_types(weight.dtype, torch.float32))
     return Move(moved, initial_mask(layer), folded=True, approximated=approximated,
                 note=f'{how}, times the weight, which was divided by the initial mask')
