@@ -16,6 +16,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..weights.checkpoint_file import CheckpointError
+from ..weights.start_weights import leave_out_start_weights
 from ..weights.whole_checkpoint import (ZIP_START, first_whole, is_whole_checkpoint, read_pointer,
                                         resume_candidates)
 
@@ -46,6 +47,7 @@ class SafeCheckpointHook(CheckpointHook):
       ``last_checkpoint`` is missing it starts anew, over what is there. A complete checkpoint
       written after ``last_checkpoint`` counts, too: the kill came in between.
     * ``--resume`` with the path of a damaged one says so.
+    * ``--resume`` does not load the weights in ``init_cfg`` once more: their files may be gone.
 
     For checkpoints in the local file system; with another backend it is MMEngine's hook.
 
@@ -63,6 +65,8 @@ class SafeCheckpointHook(CheckpointHook):
                 else:
                     _refuse_damaged(Path(runner._load_from), self._folder(runner))
             barrier()
+        if runner._resume and (runner._load_from or read_pointer(Path(runner.work_dir) / POINTER)):
+            leave_out_start_weights(runner.model)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
