@@ -42,12 +42,12 @@ class SafeCheckpointHook(CheckpointHook):
     * Outdated checkpoints (``max_keep_ckpts``, an earlier best one) are removed when the new one is
       complete. MMEngine removes them first: a kill or a full disk leaves ``max_keep_ckpts=1``
       without any. The disk needs room for one more than ``max_keep_ckpts``.
+    * ``--resume`` does not load the weights in ``init_cfg`` once more: their files may be gone.
     * ``--resume`` without a path looks whether the last checkpoint is complete (each part's
       checksum), warns where it is not, and takes the one before. MMEngine fails on it; where
       ``last_checkpoint`` is missing it starts anew, over what is there. A complete checkpoint
       written after ``last_checkpoint`` counts, too: the kill came in between.
     * ``--resume`` with the path of a damaged one says so.
-    * ``--resume`` does not load the weights in ``init_cfg`` once more: their files may be gone.
 
     For checkpoints in the local file system; with another backend it is MMEngine's hook.
 
