@@ -83,7 +83,7 @@ class FrozenMasks(nn.Module):
     def _warn_of_random_frozen_weights(self) -> None:
         if names_start_weights(self):
             return
-        # A RefConv's basis is a buffer and frozen by nature; one never loaded is an error of its own.
+        # A RefConv's basis is a buffer, always frozen; one never loaded is an error of its own.
         stages = {_stage(name): None for name, layer in self.named_modules()
                   if isinstance(layer, nn.Conv2d) and isinstance(layer.weight, nn.Parameter)
                   and not layer.weight.requires_grad}

@@ -76,8 +76,8 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
     network = MMDET_MODELS.build(backbone)  # in the current scope, where there is none in mmdet's
     if isinstance(network, FrozenMasks):
         raise ValueError(
-            f'GMBackbone takes a plain backbone and places the masks itself, but {backbone["type"]} '
-            'places its own: write backbone=dict(type=\'ResNet\', ...), or take '
+            'GMBackbone takes a plain backbone and places the masks itself, but '
+            f'{backbone["type"]} places its own: write backbone=dict(type=\'ResNet\', ...), or take '
             f'{backbone["type"]} itself as the backbone, without GMBackbone around it')
     if not isinstance(network, BaseModule):
         raise TypeError(f'GMBackbone takes backbones derived from mmengine.model.BaseModule, not '

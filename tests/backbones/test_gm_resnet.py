@@ -140,7 +140,8 @@ def test_warns_of_masks_frozen_untrained():
     assert 'frozen_stages=1' in text and 'conv1' in text and 'layer1.1.conv2' in text
     assert 'layer2' not in text and 'frozen_stages=-1' in text
     messages.clear()
-    for quiet in (dict(frozen_stages=-1), dict(frozen_stages=1), dict(frozen_stages=1, gm_stem=None, gm_stages=NONE)):
+    for quiet in (dict(frozen_stages=-1), dict(frozen_stages=1),
+                  dict(frozen_stages=1, gm_stem=None, gm_stages=NONE)):
         small(18, **quiet).init_weights()
     assert not [m for m in messages if 'never trained' in m]
     trained = small(18, frozen_stages=1, freeze_masks=True)

@@ -1,4 +1,4 @@
-"""What is frozen stays as it is in two real processes (gloo, CPU), and what learns, learns alike."""
+"""Frozen parameters in two real processes (gloo, CPU): they stay, and the processes stay equal."""
 import json
 from pathlib import Path
 
