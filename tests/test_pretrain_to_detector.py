@@ -15,7 +15,7 @@ mmpretrain = pytest.importorskip('mmpretrain')
 
 DETECTOR = '''
 model['backbone'] = dict(
-    depth=18, frozen_stages=1, freeze_masks='auto', norm_eval=True,
+    depth=18, frozen_stages=1, freeze_masks=True, norm_eval=True,
     init_cfg=dict(type='GMPretrained', checkpoint={checkpoint!r}))
 model['neck'] = dict(in_channels=[64, 128, 256, 512])
 '''

@@ -79,7 +79,7 @@ link = cfg.model.backbone.init_cfg.checkpoint
 assert '://' in link, link
 backbone = MODELS.build(cfg.model.backbone)
 backbone.init_cfg = dict(type='GMPretrained', checkpoint=sys.argv[2])
-MODELS.build(dict(cfg.model.backbone, freeze_masks='auto'))
+MODELS.build(dict(cfg.model.backbone, freeze_masks=True))
 gmconv_mmdet.load_pretrained(backbone, backbone.state_dict())
 convert_backbone(sys.argv[2], sys.argv[3])
 print('nothing asked for')

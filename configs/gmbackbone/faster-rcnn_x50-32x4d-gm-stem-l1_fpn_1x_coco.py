@@ -4,6 +4,7 @@ custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='SigmaLogHook'), dict(type='SafeCheckpoints'), dict(type='ExactResumeHook')
 ]
+randomness = dict(seed=0)  # ExactResumeHook needs a fixed one
 
 model = dict(
     backbone=dict(
@@ -11,7 +12,6 @@ model = dict(
         type='GMBackbone',
         gm_stem='dynamic',
         gm_body=['layer1'],
-        freeze_masks='auto',
         init_cfg=dict(
             type='GMPretrained',
             checkpoint='{{$GMCONV_PRETRAINED_X50:torchvision://resnext50_32x4d}}'),

@@ -6,5 +6,4 @@ model = dict(
         type='GMResNet',
         gm_stem='dynamic',
         gm_stages=(True, False, False, False),
-        freeze_masks='auto',
         init_cfg=dict(type='GMPretrained', checkpoint=_base_.pretrained)))

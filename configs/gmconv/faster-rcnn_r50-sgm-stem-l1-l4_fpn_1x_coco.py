@@ -6,5 +6,4 @@ model = dict(
         type='GMResNet',
         gm_stem='static',
         gm_stages=(True, True, True, True),
-        freeze_masks='auto',
         init_cfg=dict(type='GMPretrained', checkpoint=_base_.pretrained)))

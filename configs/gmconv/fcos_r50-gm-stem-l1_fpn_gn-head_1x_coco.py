@@ -10,7 +10,6 @@ model = dict(
         type='GMResNet',
         gm_stem='dynamic',
         gm_stages=(True, False, False, False),
-        freeze_masks='auto',
         style='pytorch',
         norm_cfg=dict(requires_grad=True),
         init_cfg=dict(type='GMPretrained', checkpoint=_base_.pretrained)))

@@ -4,81 +4,75 @@ from __future__ import annotations
 import logging
 
 import torch.nn as nn
-from mmengine.dist import is_distributed
 from mmengine.logging import print_log
 
 from ..layers import GMConv2d, redrawing
 from ..weights.load_report import shortened
 from ..weights.pretrained import gm_layers
-from ..weights.trained_masks import is_gm_pretrained, trained_masks
-
-FREEZE_MASKS = (True, False, 'auto')
+from ..weights.start_weights import is_gm_pretrained, names_start_weights
 
 
-def check_freeze_masks(freeze_masks: bool | str) -> None:
-    """Raise a ``ValueError`` for a ``freeze_masks`` that is none of :data:`FREEZE_MASKS`."""
-    if freeze_masks not in FREEZE_MASKS:
-        raise ValueError(f'freeze_masks must be one of {FREEZE_MASKS}, got {freeze_masks!r}')
+def check_freeze_masks(freeze_masks: bool) -> None:
+    """Raise a ``ValueError`` for a ``freeze_masks`` that is neither ``True`` nor ``False``."""
+    if not isinstance(freeze_masks, bool):
+        raise ValueError(
+            f'freeze_masks must be True or False, got {freeze_masks!r}: write freeze_masks=False '
+            'to let the masks of frozen stages learn, or freeze_masks=True to keep them as the '
+            'checkpoint brings them')
 
 
 class FrozenMasks(nn.Module):
-    """Mixin, before a backbone's class: freezes masks of frozen stages, or lets them learn.
+    """Mixin, before a backbone's class: masks of frozen stages learn, or are frozen with them.
 
     mmdet's backbones freeze all that a frozen stage holds, at every ``train()``. A mask frozen at
-    its start never learns anything, so that ``freeze_masks`` can except the masks:
+    its start never learns anything. So ``freeze_masks`` says what becomes of these masks:
 
-    * ``True``: masks are frozen with their stage.
-    * ``False``: masks of frozen stages go on learning, the stages' weights stay frozen.
-    * ``'auto'``: masks that come trained from the checkpoint in ``init_cfg`` are frozen, the others
-      go on learning. That is settled when the network is built, from the file, so that it holds
-      under DistributedDataParallel and is the same after a resume. Where the checkpoint is a link,
-      one process settles it once it is downloaded; several let the masks learn and warn.
+    * ``False``: they learn, the stages' weights stay frozen.
+    * ``True``: they are frozen with their stage. The paper's protocol: the checkpoint brings them
+      trained.
 
-    A frozen layer is one whose weight (of a refocused kernel: whose map) was frozen when the
-    network was built.
+    That is settled when the network is built, as DistributedDataParallel fixes there what gets
+    gradients. From then on a mask's ``requires_grad`` is the user's: ``train()`` leaves it alone.
+
+    A frozen layer is one whose weight (of a refocused kernel: whose map) is frozen.
     """
 
-    def settle_frozen_masks(self, freeze_masks: bool | str) -> None:
+    def settle_frozen_masks(self, freeze_masks: bool) -> None:
         """To be called at the end of the constructor."""
         self.freeze_masks = freeze_masks
-        frozen = self._frozen_layers()
-        trained = set(frozen) if freeze_masks is True else set()
-        if freeze_masks == 'auto' and frozen:
-            trained = trained_masks(self.init_cfg, frozen, self.state_dict(), is_distributed())
-        self._masks_undecided = trained is None
-        self._learning_masks = [name for name in frozen if name not in (trained or ())]
-        self._set_masks_learning(self._learning_masks, True)
+        if not freeze_masks:
+            for layer in self._frozen_layers().values():
+                for parameter in layer.mask_parameters():
+                    parameter.requires_grad_(True)
 
     def _frozen_layers(self) -> dict[str, GMConv2d]:
         return {name: layer for name, layer in gm_layers(self).items()
                 if layer.kernel_is_frozen}
 
-    def _set_masks_learning(self, names: list[str], learning: bool) -> None:
-        layers = gm_layers(self)  # without those that were folded since
-        for name in filter(layers.__contains__, names):
-            for parameter in layers[name].mask_parameters():
-                parameter.requires_grad_(learning)
-
     def train(self, mode: bool = True):
-        """As the backbone's own, which may return nothing and freezes its stages again; returns
-        ``self``, as ``nn.Module`` does."""
+        """As the backbone's own, which may return nothing and freezes its stages again, but for the
+        masks; returns ``self``, as ``nn.Module`` does."""
+        before = [(layer, layer.kernel_is_frozen,
+                   [(parameter, parameter.requires_grad) for parameter in layer.mask_parameters()])
+                  for layer in gm_layers(self).values()]
         super().train(mode)
-        self._set_masks_learning(self._learning_masks, True)
+        for layer, was_frozen, masks in before:
+            if self.freeze_masks and layer.kernel_is_frozen and not was_frozen:
+                continue  # some backbones freeze their stages at the first train() only
+            for parameter, learns in masks:
+                if parameter.requires_grad != learns:
+                    parameter.requires_grad_(learns)
         return self
 
     def init_weights(self) -> None:
-        """As the backbone's own, ``GMPretrained`` last; then says what became of frozen masks."""
+        """As the backbone's own, ``GMPretrained`` last; then says what became of frozen stages."""
         if isinstance(self.init_cfg, (list, tuple)):
             self.init_cfg = sorted(self.init_cfg, key=is_gm_pretrained)
         with redrawing(self):
             super().init_weights()
-        if self._masks_undecided and not is_distributed():
-            self._masks_undecided = False
-            trained = [name for name in self._learning_masks
-                       if not self.get_submodule(name).mask_is_initial()]
-            self._learning_masks = [name for name in self._learning_masks if name not in trained]
-            self._set_masks_learning(trained, False)
-        self._report_frozen_masks()
+        if not getattr(self, 'start_weights_left_out', False):  # a resume: it was said at the start
+            self._warn_of_random_frozen_weights()
+            self._report_frozen_masks()
 
     def frozen_untrained_masks(self) -> list[str]:
         """Names of the GM layers in frozen stages whose masks still have their initial values and
@@ -86,14 +80,30 @@ class FrozenMasks(nn.Module):
         return [name for name, layer in gm_layers(self).items() if layer.mask_is_initial()
                 and not any(p.requires_grad for p in layer.mask_parameters())]
 
+    def _warn_of_random_frozen_weights(self) -> None:
+        if names_start_weights(self):
+            return
+        # A RefConv's basis is a buffer, always frozen; one never loaded is an error of its own.
+        stages = {_stage(name): None for name, layer in self.named_modules()
+                  if isinstance(layer, nn.Conv2d) and isinstance(layer.weight, nn.Parameter)
+                  and not layer.weight.requires_grad}
+        if stages:
+            print_log(
+                f'Frozen at random weights (frozen_stages={getattr(self, "frozen_stages", None)}, '
+                f'init_cfg without a checkpoint): {", ".join(stages)} never learn anything, unless '
+                'load_from, resume or the whole detector\'s init_cfg brings weights. Give the '
+                'backbone init_cfg=dict(type=\'GMPretrained\', checkpoint=...), or train it from '
+                'scratch with frozen_stages=-1 and norm_eval=False.',
+                logger='current', level=logging.WARNING)
+
     def _report_frozen_masks(self) -> None:
         untrained = self.frozen_untrained_masks()
         fates: dict[str, dict[str, list[str]]] = {}
-        for name in self._frozen_layers():
-            fate = ('go on learning' if name in self._learning_masks else
-                    'are frozen untrained' if name in untrained else 'come trained and are frozen')
-            # `layer1.0.conv2` is in the stage `layer1`, `conv1` is a stage of its own.
-            fates.setdefault(name.split('.')[0], {}).setdefault(fate, []).append(name)
+        for name, layer in self._frozen_layers().items():
+            learns = any(parameter.requires_grad for parameter in layer.mask_parameters())
+            fate = ('learn' if learns else 'are frozen untrained' if name in untrained else
+                    'come trained and are frozen')
+            fates.setdefault(_stage(name), {}).setdefault(fate, []).append(name)
         if not fates:
             return
         told = '; '.join(
@@ -104,12 +114,12 @@ class FrozenMasks(nn.Module):
             level, advice = logging.WARNING, (
                 f'. These masks were never trained: {shortened(untrained, 8)}. Their layers stay '
                 'as good as plain convolutions. Start from a checkpoint with trained masks, or set '
-                'freeze_masks=\'auto\' or frozen_stages=-1')
-        elif self._masks_undecided:
-            level, advice = logging.WARNING, (
-                '. Whether the checkpoint brings trained masks could not be known before the '
-                'processes were joined, so that the masks learn: download it and give its path, or '
-                'set freeze_masks=True')
+                'freeze_masks=False or frozen_stages=-1')
         print_log(f'Masks of frozen stages (frozen_stages={getattr(self, "frozen_stages", None)}, '
                   f'freeze_masks={self.freeze_masks!r}): {told}{advice}.',
                   logger='current', level=level)
+
+
+def _stage(name: str) -> str:
+    """``layer1.0.conv2`` is in the stage ``layer1``, ``conv1`` is a stage of its own."""
+    return name.split('.')[0]

@@ -9,10 +9,12 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 
+from .argument_names import refuse_unknown
 from .frozen_masks import FrozenMasks, check_freeze_masks
 from .swap import check_gm_stem, layer_options, spatial_convs, swap
 
 GM_BODIES = ('static', None)
+ARGUMENTS = ('backbone', 'kind', 'gm_stem', 'gm_body', 'gm_cfg', 'freeze_masks', 'init_cfg')
 
 
 @MODELS.register_module()
@@ -23,8 +25,9 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
         gm_stem: str | bool | None = 'dynamic',
         gm_body: str | bool | None | Sequence[str] = 'static',
         gm_cfg: dict | None = None,
-        freeze_masks: bool | str = True,
-        init_cfg: dict | list | None = None) -> nn.Module:
+        freeze_masks: bool = False,
+        init_cfg: dict | list | None = None,
+        **unknown) -> nn.Module:
     """Build ``backbone`` and make its convolutions larger than 1x1 GMConv (or RefConv).
 
     The stem is the first of them, the body all others; the paper makes the first dynamic and the
@@ -44,17 +47,20 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
         gm_body ('static' | None | Sequence[str]): mask of the others. A sequence of names makes
             those of them static that lie in these modules: ``['layer1']``. ``True`` and ``False``
             are read as ``'static'`` and ``None``. For RefConv: True, None or names.
-        gm_cfg (dict, optional): further arguments of every layer: ``init_sigma``,
-            ``sigma_pattern``, ``reduction`` of :class:`GMConv2d`; ``map_kernel_size``, ``init`` of
-            :class:`RefConv2d`.
-        freeze_masks (True | False | 'auto'): see :class:`FrozenMasks`.
+        gm_cfg (dict, optional): further arguments of every layer, see :class:`GMResNet`.
+        freeze_masks (bool): whether masks of frozen stages are frozen with them, see
+            :class:`FrozenMasks`.
         init_cfg (dict | list, optional): instead of the backbone's own; for those, too, which take
             no such argument.
 
     Raises:
-        ValueError: an argument outside its range, or a name in ``gm_body`` without convolutions.
-        TypeError: the backbone is no ``BaseModule``.
+        ValueError: an argument outside its range, a name in ``gm_body`` without convolutions, or a
+            backbone that places masks itself.
+        TypeError: the backbone is no ``BaseModule``, or there is no such argument.
     """
+    refuse_unknown('GMBackbone', unknown, ARGUMENTS,
+                   dict(gm_stages='name the stages in gm_body, as in gm_body=[\'layer1\']'),
+                   'what the network takes belongs in backbone=dict(type=..., ...). ')
     gm_cfg = dict(gm_cfg or {})
     check_gm_stem(gm_stem, gm_cfg, kind)
     if kind == 'RefConv' and gm_body == 'static':
@@ -68,6 +74,11 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
     if init_cfg is not None and backbone.get('init_cfg') is not None:
         raise ValueError('init_cfg is given twice, for GMBackbone and for the backbone: keep one')
     network = MMDET_MODELS.build(backbone)  # in the current scope, where there is none in mmdet's
+    if isinstance(network, FrozenMasks):
+        raise ValueError(
+            'GMBackbone takes a plain backbone and places the masks itself, but '
+            f'{backbone["type"]} places its own: write backbone=dict(type=\'ResNet\', ...), or take '
+            f'{backbone["type"]} itself as the backbone, without GMBackbone around it')
     if not isinstance(network, BaseModule):
         raise TypeError(f'GMBackbone takes backbones derived from mmengine.model.BaseModule, not '
                         f'{type(network).__name__}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from inspect import Parameter, signature
 
 import torch.nn as nn
 from mmdet.models.backbones import ResNet
@@ -11,6 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.logging import print_log
 
 from ..layers import GMConv2d, RefocusedKernel
+from .argument_names import refuse_unknown
 from .frozen_masks import FrozenMasks, check_freeze_masks
 from .swap import PLAIN_CONVS, check_gm_stem, layer_options, spatial_convs, swap
 
@@ -24,9 +26,9 @@ class GMResNet(FrozenMasks, ResNet):
     section III); ``gm_stem='static'`` gives its "S-GMConv". Names and shapes are those of mmdet's
     ``ResNet``, so ResNet checkpoints fit; only sigmas are new.
 
-    A frozen stage (``frozen_stages``) freezes its masks too, as mmdet freezes all that a stage
-    holds, unless ``freeze_masks`` says otherwise. Masks which are frozen at their start never learn
-    anything: such a network warns when its weights are initialised.
+    mmdet freezes all that a frozen stage (``frozen_stages``) holds. Its masks learn nevertheless,
+    unless ``freeze_masks=True``: masks which are frozen at their start never learn anything. When
+    its weights are initialised, the network warns of such masks and of frozen random weights.
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.
@@ -36,19 +38,23 @@ class GMResNet(FrozenMasks, ResNet):
         gm_stem ('dynamic' | 'static' | None): mask in the stem. Of the three convolutions of a
             ``deep_stem`` the first becomes dynamic, the others static. For RefConv, which has no
             masks: True or None.
-        gm_stages (Sequence[bool]): for each stage whether its convolutions larger than 1x1 become
-            static GMConv, or RefConv; ``num_stages`` long. A stage has those or DCN, not both.
+        gm_stages (Sequence[bool], optional): for each stage whether its convolutions larger than
+            1x1 become static GMConv, or RefConv; ``num_stages`` long. By default those of all
+            stages do. A stage has those or DCN, not both.
         gm_cfg (dict, optional): further arguments of every layer: ``init_sigma``,
-            ``sigma_pattern``, ``reduction`` of :class:`GMConv2d`; ``map_kernel_size``, ``init`` of
+            ``sigma_pattern``, ``reduction``, ``preserve`` (False: take plain weights as they are,
+            without dividing them by the mask), ``input_scale`` (for a dynamic stem on images that
+            are not normalised) of :class:`GMConv2d`; ``map_kernel_size``, ``init`` of
             :class:`RefConv2d`.
-        freeze_masks (True | False | 'auto'): whether masks of frozen stages are frozen;
-            ``'auto'``: those that come trained from the checkpoint in ``init_cfg``. See
+        freeze_masks (bool): whether masks of frozen stages are frozen with them: the paper's
+            protocol, for checkpoints that bring trained masks. See
             :class:`~gmconv_mmdet.backbones.frozen_masks.FrozenMasks`.
         **kwargs: of mmdet's ``ResNet``, ``dcn`` and ``stage_with_dcn`` included. ``conv_cfg`` has
             to stay ``None``: this class places the convolutions.
 
     Raises:
         ValueError: an argument of ours is out of its range, or a stage is to have GMConv and DCN.
+        TypeError: there is no such argument.
     """
 
     def __init__(self,
@@ -56,25 +62,29 @@ class GMResNet(FrozenMasks, ResNet):
                  *,
                  kind: str = 'GMConv',
                  gm_stem: str | bool | None = 'dynamic',
-                 gm_stages: Sequence[bool] = (True, True, True, True),
+                 gm_stages: Sequence[bool] | None = None,
                  gm_cfg: dict | None = None,
-                 freeze_masks: bool | str = True,
+                 freeze_masks: bool = False,
                  num_stages: int = 4,
                  conv_cfg: None = None,
                  dcn: dict | None = None,
                  stage_with_dcn: Sequence[bool] = (False, False, False, False),
                  **kwargs) -> None:
+        refuse_unknown('GMResNet', kwargs, _ARGUMENTS)
         if depth not in self.arch_settings:
             raise ValueError(f'depth must be one of {list(self.arch_settings)}, got {depth!r}')
         if num_stages not in (1, 2, 3, 4):
             raise ValueError(f'num_stages must be 1, 2, 3 or 4, got {num_stages!r}')
         gm_cfg = dict(gm_cfg or {})
         check_gm_stem(gm_stem, gm_cfg, kind)
+        if gm_stages is None:
+            gm_stages = (True, ) * num_stages
         if (isinstance(gm_stages, str) or not isinstance(gm_stages, Sequence)
                 or len(gm_stages) != num_stages
                 or any(not isinstance(stage, bool) for stage in gm_stages)):
             raise ValueError(f'gm_stages must be num_stages = {num_stages} times True or False, '
-                             f'got {gm_stages!r}')
+                             f'got {gm_stages!r}: change one of the two, or leave gm_stages out '
+                             'for all stages')
         check_freeze_masks(freeze_masks)
         if conv_cfg is not None:
             raise ValueError('conv_cfg must be None: GMResNet places the convolutions, see gm_stem '
@@ -138,6 +148,11 @@ class GMResNet(FrozenMasks, ResNet):
 
     def __repr__(self) -> str:
         return f'{super().__repr__()}\n# GMConv: {self.placement_summary()}'
+
+
+_ARGUMENTS = [*dict.fromkeys(
+    name for cls in (GMResNet, ResNet) for name, argument in signature(cls).parameters.items()
+    if argument.kind is not Parameter.VAR_KEYWORD)]
 
 
 def _kind(layer: nn.Conv2d) -> str:

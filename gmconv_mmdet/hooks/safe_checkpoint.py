@@ -16,6 +16,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..weights.checkpoint_file import CheckpointError
+from ..weights.start_weights import leave_out_start_weights
 from ..weights.whole_checkpoint import (ZIP_START, first_whole, is_whole_checkpoint, read_pointer,
                                         resume_candidates)
 
@@ -41,6 +42,7 @@ class SafeCheckpointHook(CheckpointHook):
     * Outdated checkpoints (``max_keep_ckpts``, an earlier best one) are removed when the new one is
       complete. MMEngine removes them first: a kill or a full disk leaves ``max_keep_ckpts=1``
       without any. The disk needs room for one more than ``max_keep_ckpts``.
+    * ``--resume`` does not load the weights in ``init_cfg`` once more: their files may be gone.
     * ``--resume`` without a path looks whether the last checkpoint is complete (each part's
       checksum), warns where it is not, and takes the one before. MMEngine fails on it; where
       ``last_checkpoint`` is missing it starts anew, over what is there. A complete checkpoint
@@ -63,6 +65,8 @@ class SafeCheckpointHook(CheckpointHook):
                 else:
                     _refuse_damaged(Path(runner._load_from), self._folder(runner))
             barrier()
+        if runner._resume and (runner._load_from or read_pointer(Path(runner.work_dir) / POINTER)):
+            leave_out_start_weights(runner.model)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)

@@ -1,15 +1,18 @@
-"""freeze_masks: who learns in frozen stages, alone, after a resume, and in two processes."""
-import json
+"""Who learns in frozen stages: as freeze_masks says, then as the user does. Start weights."""
+import copy
 import logging
+import pickle
+import time
 
 import pytest
 import torch
+from mmdet.models.backbones import ResNet
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel, ExponentialMovingAverage
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
-from gmconv_mmdet.backbones import GMResNet
-from gmconv_mmdet.weights.fetch import cache_path
-
-from ..processes import torchrun
+from gmconv_mmdet.backbones import GMBackbone, GMResNet
 
 FROZEN_MASKS = {'conv1.sigma_predictor.w0', 'conv1.sigma_predictor.w1', 'conv1.sigma_predictor.b1',
                 *(f'layer1.{i}.conv{j}.sigma' for i in (0, 1) for j in (1, 2))}
@@ -44,6 +47,7 @@ def messages():
     logger = MMLogger.get_instance('frozen_masks_test', logger_name='frozen')
     records = []
     logger.handlers[0].emit = records.append
+    logger.handlers[0].filters.clear()  # MMEngine shows a warning's text once only
     return records
 
 
@@ -63,77 +67,77 @@ def pretrained(path, kind='GMPretrained'):
     return dict(type=kind, checkpoint=str(path))
 
 
-@pytest.mark.parametrize('kind', ['GMPretrained', 'Pretrained'])
-def test_auto_follows_the_checkpoint(trained, plain, kind):
-    assert learning(resnet('auto', pretrained(trained, kind))) == set()
-    assert learning(resnet('auto', pretrained(plain, kind))) == FROZEN_MASKS
-    assert learning(resnet('auto')) == FROZEN_MASKS
-    assert learning(resnet('auto', pretrained('torchvision://resnet18', kind))) == FROZEN_MASKS
-    for path in (trained, plain):
-        assert learning(resnet(True, pretrained(path, kind))) == set()
-        assert learning(resnet(False, pretrained(path, kind))) == FROZEN_MASKS
-
-
-def test_auto_decides_layer_by_layer(tmp_path, trained):
-    state = torch.load(trained)
-    state['layer1.1.conv2.sigma'].fill_(5)  # as at its start: never trained
-    del state['layer1.0.conv1.sigma']
-    torch.save(state, tmp_path / 'some.pth')
-    assert learning(resnet('auto', pretrained(tmp_path / 'some.pth'))) == {
-        'layer1.1.conv2.sigma', 'layer1.0.conv1.sigma'}
-
-
-def test_auto_follows_masks_through_other_layouts(tmp_path):
-    static = resnet(True, gm_stem='static')
-    with torch.no_grad():
-        static.conv1.sigma.fill_(3)
-    torch.save(dict(state_dict={f'backbone.{n}': t for n, t in static.state_dict().items()}),
-               tmp_path / 'static.pth')
-    net = resnet('auto', pretrained(tmp_path / 'static.pth'))
-    assert not any(name.startswith('conv1') for name in learning(net))
-    # MMEngine's own initialiser wants prefix= and moves no static sigma into a predictor.
-    net = resnet('auto', dict(
-        prefix='backbone.', **pretrained(tmp_path / 'static.pth', 'Pretrained')))
-    assert 'conv1.sigma_predictor.w1' in learning(net)
-
-
-def test_no_file_is_needed_to_build(tmp_path, trained):
-    assert learning(resnet('auto', pretrained(tmp_path / 'gone.pth'))) == FROZEN_MASKS
+@pytest.mark.parametrize('options', [dict(), dict(freeze_masks=False), dict(freeze_masks=True)])
+def test_who_learns_is_said_by_the_argument_alone(options, trained, plain, tmp_path):
     (tmp_path / 'damaged.pth').write_bytes(trained.read_bytes()[:1000])
-    assert learning(resnet('auto', pretrained(tmp_path / 'damaged.pth'))) == FROZEN_MASKS
+    expected = set() if options.get('freeze_masks') else FROZEN_MASKS
+    for start in (trained, plain, tmp_path / 'gone.pth', tmp_path / 'damaged.pth',
+                  'torchvision://resnet18', 'http://127.0.0.1:9/masks.pth'):
+        net = GMResNet(18, base_channels=8, frozen_stages=1, init_cfg=pretrained(start), **options)
+        assert learning(net) == expected  # and nothing was read
+    net = resnet(not expected, pretrained(trained))
+    net.init_weights()
+    net.load_state_dict(torch.load(plain), strict=False)  # as a resume does, after init_weights
+    assert learning(net) == expected
 
 
-def test_a_resumed_checkpoint_does_not_flip_it(trained, plain):
-    for path, expected in ((trained, set()), (plain, FROZEN_MASKS)):
-        net = resnet('auto', pretrained(path))
-        net.init_weights()
-        net.load_state_dict(torch.load(trained))  # as the Runner's resume does, after init_weights
-        assert learning(net) == expected
+def gm_resnext(freeze_masks=False, frozen_stages=1):
+    return GMBackbone(dict(type='mmdet.ResNeXt', depth=50, groups=4, base_width=8, base_channels=8,
+                           frozen_stages=frozen_stages), freeze_masks=freeze_masks)
 
 
-def test_link_that_is_not_downloaded_yet(trained, tmp_path, monkeypatch):
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(tmp_path / 'hub'))
-    try:
-        link = 'http://127.0.0.1:9/trained.pth'
-        net = resnet('auto', pretrained(link))
-        assert learning(net) == FROZEN_MASKS
-        cache_path(link).parent.mkdir(parents=True)
-        cache_path(link).write_bytes(trained.read_bytes())
-        net.init_weights()
-        assert learning(net) == set()
-        assert learning(resnet('auto', pretrained(link))) == set()  # a resume: it is there now
-    finally:
-        torch.hub.set_dir(before)
+BUILT = {'GMResNet': resnet, 'GMBackbone': gm_resnext,
+         'copy': lambda *args: copy.deepcopy(gm_resnext(*args)),
+         'pickle': lambda *args: pickle.loads(pickle.dumps(gm_resnext(*args)))}
+
+
+@pytest.mark.parametrize('build', BUILT.values(), ids=BUILT)
+@pytest.mark.parametrize('freeze_masks', [False, True])
+def test_train_restores_what_the_user_set(build, freeze_masks):
+    net = build(freeze_masks)
+    masks = {n: p for n, p in net.named_parameters() if '.sigma' in n}
+    frozen = {n: p for n, p in masks.items() if n.startswith(('conv1', 'layer1'))}
+    assert {p.requires_grad for p in frozen.values()} == {not freeze_masks}
+
+    one = next(iter(frozen.values()))
+    one.requires_grad_(freeze_masks)  # the user's word counts, either way
+    assert net.train() is net and one.requires_grad is freeze_masks
+    one.requires_grad_(not freeze_masks)
+    net.layer3.requires_grad_(False)  # as a freeze of its own of a later stage, with its masks
+    for mode in (True, False, True):
+        net.train(mode)
+        for name, parameter in net.named_parameters():
+            learns = not name.startswith(('conv1', 'bn1', 'layer1', 'layer3'))
+            assert parameter.requires_grad == (learns or name in frozen and not freeze_masks), name
+
+    net.requires_grad_(False)
+    for mode in (True, False, True):
+        assert not any(p.requires_grad for p in net.train(mode).parameters())
+
+
+def test_train_leaves_frozen_averages_frozen():
+    """MMEngine's averaged models are frozen copies, which are told to train() with the network."""
+    average = ExponentialMovingAverage(resnet(False))
+    average.train()
+    assert not any(p.requires_grad for p in average.module.parameters())
+
+
+def test_stages_that_are_frozen_later():
+    """Some backbones freeze stages at the first train() only; others are told so in a training."""
+    for freeze_masks in (True, False):
+        net = resnet(freeze_masks)
+        net.frozen_stages = 2
+        net.train()
+        assert not net.layer2[0].conv1.weight.requires_grad
+        assert net.layer2[0].conv1.sigma.requires_grad is not freeze_masks
 
 
 @pytest.mark.parametrize('freeze_masks, file, level, says', [
     (True, 'plain', logging.WARNING,
      'conv1: 1 are frozen untrained; layer1: 4 are frozen untrained'),
     (True, 'trained', logging.INFO, 'conv1: 1 come trained and are frozen; layer1: 4 come trained'),
-    ('auto', 'plain', logging.INFO, 'conv1: 1 go on learning; layer1: 4 go on learning'),
-    ('auto', 'trained', logging.INFO, 'conv1: 1 come trained and are frozen'),
-    (False, 'trained', logging.INFO, 'conv1: 1 go on learning'),
+    (False, 'plain', logging.INFO, 'conv1: 1 learn; layer1: 4 learn'),
+    (False, 'trained', logging.INFO, 'conv1: 1 learn; layer1: 4 learn'),
 ])
 def test_says_what_becomes_of_each_stage(freeze_masks, file, level, says, messages, request):
     resnet(freeze_masks, pretrained(request.getfixturevalue(file))).init_weights()
@@ -142,8 +146,27 @@ def test_says_what_becomes_of_each_stage(freeze_masks, file, level, says, messag
     assert f'freeze_masks={freeze_masks!r}' in record.getMessage()
 
 
+@pytest.mark.parametrize('kind', ['GMConv', 'RefConv'])
+def test_warns_of_stages_frozen_at_random_weights(kind, plain, messages):
+    def told(net):
+        messages.clear()
+        net.init_weights()
+        return [r.getMessage() for r in messages if 'Frozen at random' in r.getMessage()
+                and r.levelno == logging.WARNING]
+
+    options = dict(gm_stages=(False, True, True, True), gm_stem=None, kind=kind)
+    text, = told(resnet(False, **options))
+    assert 'conv1, layer1 never learn anything' in text and 'frozen_stages=1' in text
+    assert 'load_from' in text and 'GMPretrained' in text
+    assert told(resnet(False, dict(type='Kaiming', layer='Conv2d'), **options))
+    assert told(gm_resnext()) and not told(gm_resnext(frozen_stages=-1))
+    assert not told(resnet(False, pretrained(plain)))
+    assert not told(resnet(False, pretrained(plain, 'Pretrained')))
+    assert not told(GMResNet(18, base_channels=8, **options))  # nothing frozen
+
+
 def test_masks_learn_in_a_frozen_stage(plain):
-    net = resnet('auto', pretrained(plain))
+    net = resnet(False, pretrained(plain))
     net.init_weights()
     before = {n: p.detach().clone() for n, p in net.named_parameters()}
     optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
@@ -155,48 +178,51 @@ def test_masks_learn_in_a_frozen_stage(plain):
     assert 'layer1.1.conv2.weight' not in changed and 'conv1.weight' not in changed
 
 
-def test_bad_value():
-    with pytest.raises(ValueError, match="freeze_masks must be one of .*got 'sometimes'"):
-        resnet('sometimes')
+@pytest.mark.parametrize('value', ['auto', 'sometimes', None, 1])
+@pytest.mark.parametrize('build', [resnet, gm_resnext])
+def test_bad_value(build, value):
+    with pytest.raises(ValueError, match=f'must be True or False, got {value!r}.*'
+                                         'write freeze_masks=False to let the masks'):
+        build(value)
 
 
-WORKER = """
-import json, sys, torch, torch.nn as nn
-import torch.distributed as dist
-from mmengine.dist import get_rank, barrier
-from mmengine.model import MMDistributedDataParallel
-from gmconv_mmdet.backbones import GMResNet
-checkpoint, out = sys.argv[1:]
-dist.init_process_group('gloo')
-torch.manual_seed(0)
-net = GMResNet(18, base_channels=8, frozen_stages=1, freeze_masks='auto',
-               init_cfg=dict(type='GMPretrained', checkpoint=checkpoint))
-ddp = MMDistributedDataParallel(net, broadcast_buffers=False)  # as the Runner: before init_weights
-net.init_weights()
-loaded = float(sum(p.double().sum() for n, p in net.named_parameters() if 'w0' not in n))
-optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.05)
-torch.manual_seed(get_rank())  # other data on every rank
-for step in range(3):
-    ddp.train()
-    optimizer.zero_grad()
-    sum(out.square().mean() for out in ddp(torch.randn(2, 3, 64, 64))).backward()
-    optimizer.step()
-json.dump(dict(loaded=loaded, learns=net.conv1.sigma_predictor.b1.requires_grad,
-               masks={n: p.tolist() for n, p in net.named_parameters()
-                      if 'sigma' in n and 'w0' not in n}), open(f'{out}.{get_rank()}', 'w'))
-barrier()
-"""
+class Trained(BaseModel):
+    """A backbone and a plain one, each with start weights, as the smallest model of a Runner."""
+
+    def __init__(self, checkpoint, plain):
+        super().__init__()
+        self.backbone = resnet(True, pretrained(checkpoint))
+        self.other = ResNet(18, base_channels=8, init_cfg=[
+            dict(type='Kaiming', layer='Conv2d'), pretrained(plain, 'Pretrained')])
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return dict(loss=self.backbone(inputs)[-1].mean() + self.other(inputs)[-1].mean())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('file, learns', [('trained', False), ('plain', True)])
-def test_two_processes_agree(file, learns, tmp_path, request):
-    checkpoint = request.getfixturevalue(file)
-    (tmp_path / 'worker.py').write_text(WORKER)
-    torchrun(tmp_path / 'worker.py', checkpoint, tmp_path / 'out')
-    first, second = (json.loads((tmp_path / f'out.{rank}').read_text()) for rank in (0, 1))
-    assert first == second  # loaded alike, and gradients were averaged: the masks moved alike
-    assert first['learns'] is learns
-    moved = first['masks']['layer1.0.conv1.sigma'][0]
-    start = float(torch.load(checkpoint).get('layer1.0.conv1.sigma', torch.tensor(5.)))
-    assert (moved != start) is learns
+def run(checkpoint, plain, work_dir, epochs, **options):
+    runner = Runner(
+        Trained(checkpoint, plain), str(work_dir), optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.01)),
+        train_dataloader=DataLoader([torch.ones(3, 32, 32)] * 2, batch_size=2, collate_fn=lambda b:
+                                    dict(inputs=torch.stack(b))),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs), log_level='WARNING',
+        custom_hooks=[dict(type='SafeCheckpoints')], default_scope='mmdet',
+        experiment_name=f'resume-{time.time_ns()}', **options)
+    runner.train()
+    return runner.model
+
+
+@pytest.mark.parametrize('by_path', [False, True])
+def test_a_resume_needs_no_start_weights(trained, plain, tmp_path, by_path):
+    first = run(trained, plain, tmp_path / 'run', 1)
+    assert first.backbone.layer1[0].conv1.sigma.item() == 6  # loaded, and frozen
+    trained.unlink()
+    plain.unlink()
+    options = dict(load_from=str(tmp_path / 'run' / 'epoch_1.pth')) if by_path else {}
+    second = run(trained, plain, tmp_path / 'run', 2, resume=True, **options)
+    assert second.backbone.layer1[0].conv1.sigma.item() == 6
+    for name in ('backbone.layer1.0.conv1.weight', 'other.bn1.weight'):
+        frozen = name.startswith('backbone')
+        assert torch.equal(first.get_parameter(name), second.get_parameter(name)) is frozen
+    with pytest.raises(FileNotFoundError):  # a first run does
+        run(trained, plain, tmp_path / 'anew', 1, resume=True)

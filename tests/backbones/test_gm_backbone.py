@@ -103,7 +103,7 @@ def test_copies_pickles_and_traces():
     assert torch.allclose(torch.jit.trace(network, x)(x)[-1], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('freeze_masks', [True, False, 'auto'])
+@pytest.mark.parametrize('freeze_masks', [True, False])
 def test_frozen_stages(freeze_masks, tmp_path):
     plain = ResNeXt(**{k: v for k, v in config('ResNeXt').items() if k != 'type'})
     torch.save(plain.state_dict(), tmp_path / 'plain.pth')
@@ -152,7 +152,10 @@ class NoBaseModule(nn.Module):
     (dict(gm_body='dynamic'), ValueError, "gm_body must be one of .*got 'dynamic'"),
     (dict(gm_body=['layer9']), ValueError, "larger than 1x1 in 'layer9', but in layer1, layer2"),
     (dict(gm_cfg=dict(dynamic=True)), ValueError, 'gm_cfg must not hold "dynamic"'),
-    (dict(freeze_masks='no'), ValueError, 'freeze_masks must be one of'),
+    (dict(freeze_masks='auto'), ValueError, 'freeze_masks must be True or False'),
+    (dict(gm_bodi=True), TypeError, "GMBackbone has no argument 'gm_bodi': write gm_body"),
+    (dict(gm_stages=(True, )), TypeError, r"'gm_stages': .*gm_body=\['layer1'\]"),
+    (dict(depth=50), TypeError, r"'depth': what the network takes belongs in backbone=dict\(type="),
 ])
 def test_bad_arguments(options, error, says):
     with pytest.raises(error, match=says):
@@ -162,6 +165,10 @@ def test_bad_arguments(options, error, says):
 def test_bad_backbones():
     with pytest.raises(TypeError, match='derived from mmengine.model.BaseModule, not NoBaseModule'):
         GMBackbone(dict(type=NoBaseModule))
+    for nested in (dict(type='mmdet.GMResNet', depth=18),
+                   dict(type='GMBackbone', backbone=config('ResNeXt'))):
+        with pytest.raises(ValueError, match=f'but {nested["type"]} places its own: write '):
+            GMBackbone(nested)
     with pytest.raises(ValueError, match='init_cfg is given twice'):
         GMBackbone(dict(config('ResNeXt'), init_cfg=dict(type='Kaiming')),
                    init_cfg=dict(type='Kaiming'))

@@ -114,15 +114,15 @@ def test_style(style, stride_conv):
 
 
 def test_dilation_and_fewer_stages():
-    backbone = small(18, num_stages=3, gm_stages=(True, ) * 3, strides=(1, 2, 1),
-                     dilations=(1, 1, 2), out_indices=(2, ))
+    backbone = small(18, num_stages=3, strides=(1, 2, 1), dilations=(1, 1, 2), out_indices=(2, ))
+    assert backbone.gm_stages == (True, ) * 3  # as many as there are
     assert backbone.layer3[1].conv1.dilation == (2, 2)
     assert backbone(images())[0].shape == (2, 32, 8, 8)
 
 
 @pytest.mark.parametrize('frozen', [-1, 0, 1, 2, 4])
 def test_frozen_stages_freeze_masks_too(frozen):
-    backbone = small(50, frozen_stages=frozen)
+    backbone = small(50, frozen_stages=frozen, freeze_masks=True)
     for _ in range(2):  # before and after train(), which freezes again
         for name, parameter in backbone.named_parameters():
             stage = int(name[5]) if name.startswith('layer') else 0
@@ -135,15 +135,16 @@ def test_warns_of_masks_frozen_untrained():
     logger = MMLogger.get_instance('gm_resnet_test', logger_name='gm')
     messages = []
     logger.handlers[0].emit = lambda record: messages.append(record.getMessage())
-    small(18, frozen_stages=1).init_weights()
+    small(18, frozen_stages=1, freeze_masks=True).init_weights()
     text, = [m for m in messages if 'never trained' in m]
     assert 'frozen_stages=1' in text and 'conv1' in text and 'layer1.1.conv2' in text
     assert 'layer2' not in text and 'frozen_stages=-1' in text
     messages.clear()
-    for quiet in (dict(frozen_stages=-1), dict(frozen_stages=1, gm_stem=None, gm_stages=NONE)):
+    for quiet in (dict(frozen_stages=-1), dict(frozen_stages=1),
+                  dict(frozen_stages=1, gm_stem=None, gm_stages=NONE)):
         small(18, **quiet).init_weights()
     assert not [m for m in messages if 'never trained' in m]
-    trained = small(18, frozen_stages=1)
+    trained = small(18, frozen_stages=1, freeze_masks=True)
     for module in trained.modules():
         if isinstance(module, GMConv2d) and module.mask_parameters():
             module.mask_parameters()[-1].data += 1
@@ -235,7 +236,8 @@ def test_config_objects_are_accepted_and_left_alone():
     (dict(gm_stages=(True, True)), r'num_stages = 4 times True or False, got \(True, True\)'),
     (dict(gm_stages='TTTT'), "got 'TTTT'"),
     (dict(gm_stages=(1, 0, 0, 0)), r'got \(1, 0, 0, 0\)'),
-    (dict(gm_stages=None), 'got None'),
+    (dict(num_stages=3, gm_stages=ALL), r'num_stages = 3 times .*, got \(True, True, True, True\): '
+     'change one of the two'),
     (dict(gm_cfg=dict(dynamic=True)), 'gm_cfg must not hold "dynamic"'),
     (dict(gm_cfg=dict(init_sigma=-1)), 'init_sigma must be a positive finite number, got -1'),
     (dict(conv_cfg=dict(type='ConvWS')), "conv_cfg must be None.* Got {'type': 'ConvWS'}"),
@@ -247,3 +249,13 @@ def test_config_objects_are_accepted_and_left_alone():
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         small(**options)
+
+
+@pytest.mark.parametrize('name, says', [
+    ('gm_stage', "GMResNet has no argument 'gm_stage': write gm_stages"),
+    ('frozen_stage', "'frozen_stage': write frozen_stages"),
+    ('widen_factor', "'widen_factor': Its arguments are depth, kind, gm_stem, .* init_cfg"),
+])
+def test_unknown_arguments(name, says):
+    with pytest.raises(TypeError, match=says):
+        MODELS.build(dict(type='GMResNet', depth=18, **{name: 1}))

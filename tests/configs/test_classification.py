@@ -77,6 +77,7 @@ def test_placement_and_recipe(name):
             pattern = ('sigma_pair' if 'sigma-pair' in name else
                        'sigma' if '-sigma_' in name else 'sigma_ratio')
             assert masks[0].sigma_predictor.sigma_pattern == pattern
+    assert cfg.custom_hooks[-1].type == 'ExactResumeHook' and cfg.randomness.seed == 0
     optimizer = cfg.optim_wrapper.optimizer
     assert optimizer.type == 'SGD' and optimizer.momentum == 0.9
     batch, classes = cfg.train_dataloader.batch_size, cfg.model.head.get(

@@ -17,7 +17,7 @@ def test_resnext50(tmp_path):
     Config.fromfile(CONFIG).dump(tmp_path / 'dumped.py')
     cfg = Config.fromfile(tmp_path / 'dumped.py')
     assert cfg.optim_wrapper.optimizer.lr == 0.02 and cfg.train_cfg.max_epochs == 12
-    assert cfg.train_dataloader.batch_size == 2
+    assert cfg.train_dataloader.batch_size == 2 and cfg.randomness.seed == 0
     assert cfg.model.backbone.init_cfg.checkpoint == 'torchvision://resnext50_32x4d'
     init_default_scope('mmdet')
     torch.manual_seed(0)

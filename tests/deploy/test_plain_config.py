@@ -18,7 +18,7 @@ def config(backbone, **further):
 @pytest.mark.parametrize('prefix', ['', 'mmdet.'])
 def test_gm_resnet_becomes_resnet(prefix):
     cfg = config(dict(type=f'{prefix}GMResNet', depth=50, gm_stem='static',
-                      gm_cfg=dict(init_sigma=3), gm_stages=(True, ) * 4, freeze_masks='auto', norm_eval=True,
+                      gm_cfg=dict(init_sigma=3), gm_stages=(True, ) * 4, freeze_masks=True, norm_eval=True,
                       init_cfg=dict(type='GMPretrained', checkpoint='x.pth')))
     before = cfg.to_dict()
     folded = folded_config(cfg, keep_dynamic=False)

@@ -15,7 +15,7 @@ from ..processes import torchrun
 
 NETWORKS = ('static', 'dynamic stem', 'dynamic stem, sigma pair', 'dynamic stem and body',
             'DCN hybrid', 'frozen stem and L1, their masks learn', 'RefConv',
-            'GMRefConv', 'checkpointed activations')
+            'checkpointed activations')
 
 
 @pytest.fixture(scope='module')

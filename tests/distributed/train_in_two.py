@@ -59,7 +59,6 @@ NETWORKS = {
     'DCN hybrid': lambda: resnet(50, gm_stages=(True, False, False, False), **DCN),
     'frozen stem and L1, their masks learn': lambda: resnet(frozen_stages=1, freeze_masks=False),
     'RefConv': lambda: resnet(kind='RefConv', gm_stem=True),
-    'GMRefConv': lambda: resnet(kind='GMRefConv', gm_cfg=dict(init='identity')),
     'checkpointed activations': lambda: resnet(with_cp=True),
 }
 

@@ -9,3 +9,4 @@ auto_scale_lr = dict(base_batch_size=128)
 custom_hooks = [
     dict(type='SigmaLogHook'), dict(type='SafeCheckpoints'), dict(type='ExactResumeHook')
 ]
+randomness = dict(seed=0)  # ExactResumeHook needs a fixed one

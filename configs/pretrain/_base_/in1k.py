@@ -17,3 +17,4 @@ val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=256)
 custom_hooks = [dict(type='SafeCheckpoints'), dict(type='ExactResumeHook')]
+randomness = dict(seed=0)  # ExactResumeHook needs a fixed one
