@@ -94,30 +94,28 @@ def import_quietly(name: str) -> ModuleType:
 
 
 def installed_version(distribution: str) -> str:
+    """As pip knows it, '' where it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return 'unknown version'
-
-
-def is_installed(distribution: str) -> bool:
-    return installed_version(distribution) != 'unknown version'
+        return ''
 
 
 def installed_stack() -> Stack:
     """OneDL's where one of its distributions is installed, else OpenMMLab's."""
-    return ONEDL if any(is_installed(name) for name, _ in ONEDL) else OPENMMLAB
+    return ONEDL if any(installed_version(name) for name, _ in ONEDL) else OPENMMLAB
 
 
 def stacks_check() -> Check:
     """Two distributions that are imported by one name overwrite each other's files."""
-    twice = [f'{ours[0]} and {theirs[0]}' for ours, theirs in zip(OPENMMLAB, ONEDL)
-             if is_installed(ours[0]) and is_installed(theirs[0])]
-    if not twice:
+    both = [name for pair in zip(OPENMMLAB, ONEDL) for name, _ in pair
+            if all(installed_version(other) for other, _ in pair)]
+    if not both:
         name = 'OneDL' if installed_stack() is ONEDL else 'OpenMMLab'
         return Check('stack', OK, name, 'OpenMMLab or OneDL')
-    installed = [name for stack in (OPENMMLAB, ONEDL) for name, _ in stack if is_installed(name)]
-    return Check('stack', FAIL, f'both {", ".join(twice)}', 'OpenMMLab or OneDL',
+    installed = [name for stack in (OPENMMLAB, ONEDL) for name, _ in stack
+                 if installed_version(name)]
+    return Check('stack', FAIL, f'both {" and ".join(both)}', 'OpenMMLab or OneDL',
                  f'pip uninstall -y {" ".join(installed)}; then install those of one stack again')
 
 
@@ -129,11 +127,11 @@ def reason(error: BaseException) -> str:
 
 def release(version: str) -> tuple[int, ...]:
     """Leading numbers of a version: '2.0.0rc4' and '2.0.0+cpu' are both (2, 0, 0)."""
-    return tuple(int(n) for n in re.match(r'\d+(\.\d+)*', version)[0].split('.'))
+    return tuple(int(n) for n in re.match(r'(\d+(\.\d+)*)?', version)[0].split('.') if n)
 
 
 def module_check(name: str, module: str, fix: str, minimum: str = '', below: str = '',
-                 probe: Callable[[ModuleType], object] | None = None, missing: str = FAIL,
+                 probe: Callable[[ModuleType], object] = bool, missing: str = FAIL,
                  distribution: str = '') -> Check:
     """Import a module, compare its version with `minimum <= version < below` and run `probe` on it.
 
@@ -141,24 +139,20 @@ def module_check(name: str, module: str, fix: str, minimum: str = '', below: str
         distribution: the name under which pip knows a module that has no `__version__`.
         missing: status where the module is not installed at all (a broken one always fails).
     """
-    bounds = [f'>={minimum}' if minimum else '', f'<{below}' if below else '']
-    expected = ', '.join(filter(None, bounds)) or 'imports'
+    expected = ', '.join(filter(None, [minimum and f'>={minimum}', below and f'<{below}']))
+    status, expected = FAIL, expected or 'imports'
     try:
         loaded = import_quietly(module)
-        version = getattr(loaded, '__version__', '') or installed_version(distribution)
-        if probe is not None:
-            probe(loaded)
-    except ModuleNotFoundError as error:
-        if error.name == module:
-            return Check(name, missing, 'not installed', expected, fix)
-        return Check(name, FAIL, reason(error), expected, fix)
+        found = getattr(loaded, '__version__', '') or installed_version(distribution or module)
+        probe(loaded)
+        if release(minimum) <= release(found) and not (below and release(found) >= release(below)):
+            return Check(name, OK, found, expected)
     # Whatever a broken package raises while it is imported, AssertionError of version checks too.
     except Exception as error:
-        return Check(name, FAIL, reason(error), expected, fix)
-    too_old = minimum and release(version) < release(minimum)
-    if too_old or (below and release(version) >= release(below)):
-        return Check(name, FAIL, version, expected, fix)
-    return Check(name, OK, version, expected)
+        found = reason(error)
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            status, found = missing, 'not installed'
+    return Check(name, status, found, expected, fix)
 
 
 def python_check() -> Check:
@@ -184,29 +178,25 @@ def asserted_range(dependency: str) -> tuple[str, str]:
     return tuple(bound[1] if bound else '' for bound in bounds)
 
 
-def mmcv_version() -> str:
-    """The newest mmcv that was tried and that the installed mmdet takes."""
-    stack, (_, below) = installed_stack(), asserted_range('mmcv')
-    return '2.0.1' if below and release(stack.mmcv[1]) >= release(below) else stack.mmcv[1]
-
-
 def mmcv_fix() -> str:
     """How to come by an mmcv that works with the torch that is installed, if there is one."""
-    name, version = installed_stack().mmcv[0], mmcv_version()
-    there = f'pip uninstall -y {name} mmcv-lite; '
-    compiled = (f'{there}pip install "setuptools<82" wheel ninja; MMCV_WITH_OPS=1 pip install '
-                f'--no-build-isolation --no-cache-dir --no-binary {name} "{name}=={version}"')
-    torch = installed_version('torch')
-    if installed_stack() is ONEDL or not is_installed('torch'):
+    name, version = installed_stack().mmcv
+    below, torch = asserted_range('mmcv')[1], installed_version('torch')
+    if below and release(version) >= release(below):
+        version = PAIRS[-1].mmcv
+    first = f'pip uninstall -y {name} mmcv-lite; pip install "setuptools<82"'
+    compiled = (f'{first} wheel ninja; MMCV_WITH_OPS=1 pip install --no-build-isolation '
+                f'--no-cache-dir --no-binary {name} "{name}=={version}"')
+    instead = (f'in a new environment (Python {PAIRS[0].python}), where nothing is compiled: '
+               f'{PAIRS[0].install}')
+    if installed_stack() is ONEDL or not torch:
         return compiled
     if release(torch)[:2] <= READY_MADE_UP_TO:
-        return f'{there}pip install "setuptools<82" openmim; mim install {name}=={version}'
-    instead = f'in a new environment (Python {PAIRS[0].python}), where nothing is compiled: ' \
-              f'{PAIRS[0].install}'
+        return f'{first} openmim; mim install {name}=={version}'
     if release(torch)[:2] <= COMPILES_UP_TO:
         return f'{compiled} (there is no ready-made mmcv for torch {torch}); or, {instead}'
     return (f'mmcv {version} does not compile on torch {torch}: take torch '
-            f'{PAIRS[1].torch.split()[0]} and compile mmcv (bash tools/setup_env.sh); or, {instead}')
+            f'{PAIRS[1].torch.split()[0]} and compile mmcv ({PAIRS[1].install}); or, {instead}')
 
 
 def ops_run(device: str) -> str:
@@ -260,7 +250,7 @@ def environment_checks() -> list[Check]:
     """Everything this project builds on, and nothing of its own."""
     mmcv_range, mmengine_range = asserted_range('mmcv'), asserted_range('mmengine')
     (engine, engine_tried), (det, det_tried) = installed_stack()[1:3]
-    torch_below_2_3 = is_installed('torch') and release(installed_version('torch')) < (2, 3)
+    numpy_below = '2' if () < release(installed_version('torch')) < (2, 3) else ''
     return [
         python_check(),
         module_check('torch', 'torch', 'install torch as https://pytorch.org/get-started says: '
@@ -269,8 +259,8 @@ def environment_checks() -> list[Check]:
         module_check('torchvision', 'torchvision', 'pip install --force-reinstall --no-deps the '
                      'torchvision made for your torch (https://pytorch.org/get-started)',
                      probe=_torchvision_nms),
-        module_check('numpy', 'numpy', 'pip install "numpy<2"' if torch_below_2_3 else
-                     'pip install numpy', below='2' if torch_below_2_3 else ''),
+        module_check('numpy', 'numpy', f'pip install "numpy{numpy_below and "<2"}"',
+                     below=numpy_below),
         module_check('opencv', 'cv2', 'pip uninstall -y opencv-python; '
                      'pip install opencv-python-headless'),
         module_check('pycocotools', 'pycocotools', 'pip install --force-reinstall --no-deps '
@@ -298,16 +288,14 @@ def project_fix() -> str:
 
 def registration_check(name: str, registry_module: str) -> Check:
     """Whether importing gmconv_mmdet puts `name` into the MODELS registry of `registry_module`."""
-    expected = f'registered in {registry_module}.MODELS'
-    fix = project_fix()
     try:
         import_quietly('gmconv_mmdet')
-        found = import_quietly(registry_module).MODELS.get(name)
+        layer = import_quietly(registry_module).MODELS.get(name)
+        found = layer and f'{layer.__module__}.{layer.__qualname__}'
     except Exception as error:
-        return Check(name, FAIL, reason(error), expected, fix)
-    if found is None:
-        return Check(name, FAIL, 'not registered', expected, fix)
-    return Check(name, OK, f'{found.__module__}.{found.__qualname__}', expected)
+        layer, found = None, reason(error)
+    return Check(name, OK if layer else FAIL, found or 'not registered',
+                 f'registered in {registry_module}.MODELS', '' if layer else project_fix())
 
 
 def project_checks() -> list[Check]:

@@ -130,7 +130,7 @@ def test_run_as_a_module(repo, tmp_path, files):
                                       '2.13.0')])
 def test_the_mmcv_that_goes_with_a_torch(monkeypatch, torch, range_, expected):
     monkeypatch.setattr(doctor, 'installed_version', lambda name: (
-        torch if name == 'torch' else 'unknown version'))
+        torch if name == 'torch' else ''))
     monkeypatch.setattr(doctor, 'asserted_range', lambda name: range_)
     assert expected in doctor.mmcv_fix()
     if doctor.release(torch) >= (2, 2):
@@ -162,7 +162,8 @@ def test_ops_that_kill_the_interpreter_are_a_fault(monkeypatch):
 
 
 @pytest.mark.parametrize('version, numbers', [
-    ('2.1.0', (2, 1, 0)), ('2.0.0rc4', (2, 0, 0)), ('2.13.0+cu130', (2, 13, 0)), ('4', (4,))])
+    ('2.1.0', (2, 1, 0)), ('2.0.0rc4', (2, 0, 0)), ('2.13.0+cu130', (2, 13, 0)), ('4', (4,)),
+    ('git', ())])
 def test_release(version, numbers):
     assert doctor.release(version) == numbers
 
