@@ -189,7 +189,9 @@ def mmcv_fix() -> str:
                 f'--no-cache-dir --no-binary {name} "{name}=={version}"')
     instead = (f'in a new environment (Python {PAIRS[0].python}), where nothing is compiled: '
                f'{PAIRS[0].install}')
-    if installed_stack() is ONEDL or not torch:
+    if not torch and sys.version_info < (3, 12) and installed_stack() is OPENMMLAB:
+        return PAIRS[0].install
+    if not torch or installed_stack() is ONEDL:
         return compiled
     if release(torch)[:2] <= READY_MADE_UP_TO:
         return f'{first} openmim; mim install {name}=={version}'
@@ -340,8 +342,8 @@ def any_fault(checks: list[Check]) -> bool:
 def main() -> int:
     if 'gmconv_mmdet' in sys.modules:
         # `python -m` has imported the package, perhaps half of it: look with a fresh interpreter.
-        return subprocess.call([sys.executable, '-c', 'import runpy; '
-                                f'runpy.run_path({__file__!r}, run_name="__main__")', *sys.argv[1:]])
+        code = f'import runpy; runpy.run_path({__file__!r}, run_name="__main__")'
+        return subprocess.call([sys.executable, '-c', code, *sys.argv[1:]])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--json', action='store_true', help='print a list of objects')
     parser.add_argument('--environment', action='store_true',

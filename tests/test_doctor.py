@@ -193,3 +193,12 @@ def test_table_shows_long_texts_in_full_below():
     assert ('word ' * 30).strip() in table and '  fix: pip install b' in table
     assert max(len(line) for line in table.splitlines()[:3]) < 100
     assert doctor.any_fault(checks) and not doctor.any_fault(checks[:1])
+
+
+@pytest.mark.parametrize('version, expected', [((3, 8, 0), doctor.PAIRS[0].install),
+                                               ((3, 13, 0), '--no-binary mmcv "mmcv==2.1.0"')])
+def test_without_torch_it_names_the_pair_that_needs_no_compiler(monkeypatch, version, expected):
+    monkeypatch.setattr(doctor, 'installed_version', lambda name: '')
+    monkeypatch.setattr(doctor, 'asserted_range', lambda name: ('', ''))
+    monkeypatch.setattr(sys, 'version_info', version)
+    assert expected in doctor.mmcv_fix()

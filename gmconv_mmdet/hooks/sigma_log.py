@@ -50,13 +50,14 @@ class SigmaLogHook(Hook):
       scale of a gradient scaler. 0 where there is none.
 
     After a tenth of the training it warns, once, of masks that are flat within 0.1 % (their layers
-    are plain convolutions) and of masks that no gradient has reached.
+    are plain convolutions), of masks that no gradient has reached, and where all are frozen.
 
     ``masks.png`` and ``masks.csv`` go to the run's log folder, ``<work_dir>/<time>/``. Of a dynamic
     layer they show the mask for a blank image; ``tools/visualize_masks.py`` shows it for images.
 
     Between two logged iterations the hook adds up what decay does, in tensors as long as there are
-    sigmas; logging takes one transfer from the device. Without masks in the model it says so once and stays idle.
+    sigmas; logging takes one transfer from the device. Without masks in the model it says so once
+    and stays idle.
 
     Args:
         interval (int): iterations between two entries; by default as MMDetection's log.
@@ -175,7 +176,8 @@ class SigmaLogHook(Hook):
         scalars: dict[str, float] = {}
         smallest: dict[str, float] = {}
         for name, layer in self._layers.items():
-            for own in B1_NAMES[layer.sigma_predictor.sigma_pattern] if layer.dynamic else ['sigma']:
+            for own in (B1_NAMES[layer.sigma_predictor.sigma_pattern] if layer.dynamic
+                        else ['sigma']):
                 value, by_decay, by_gradient, gradient = next(moved)
                 scalars[f'{own}/{name}'] = value
                 if self._drift.known:
