@@ -6,17 +6,24 @@ Importing this package registers ``GMConv``, ``RefConv``, ``GMRefConv``, ``GMRes
 MMEngine's own checkpoints pass torch's safe unpickler. A config imports it with
 ``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
 """
-from .backbones import GMBackbone, GMResNet
-from .deploy import fold_gmconv
-from .evaluation import FastCocoMetric
-from .hooks import FoldGMConvHook, SigmaLogHook
-from .layers import GMConv2d, GMRefConv2d, RefConv2d, SigmaPredictor, gaussian_mask, refocus
-from .version import __version__
-from .weights import (allow_mmengine_checkpoints, load_pretrained,
-                      read_local_checkpoints_safely)
+import sys
 
-allow_mmengine_checkpoints()
-read_local_checkpoints_safely()
+from .version import __version__
+
+try:
+    from .backbones import GMBackbone, GMResNet
+    from .deploy import fold_gmconv
+    from .evaluation import FastCocoMetric
+    from .hooks import FoldGMConvHook, SigmaLogHook
+    from .layers import GMConv2d, GMRefConv2d, RefConv2d, SigmaPredictor, gaussian_mask, refocus
+    from .weights import (allow_mmengine_checkpoints, load_pretrained,
+                          read_local_checkpoints_safely)
+    allow_mmengine_checkpoints()
+    read_local_checkpoints_safely()
+except Exception:
+    # `python -m gmconv_mmdet.doctor` has to run where the package can't be imported, and says why.
+    if sys.argv[:1] != ['-m']:
+        raise
 
 __all__ = [
     'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMRefConv2d', 'GMResNet',

@@ -5,6 +5,7 @@ A config is a Python program: reading one runs it. Use those that you trust.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -51,6 +52,12 @@ def find_detector(model: Mapping, path: tuple[str, ...] = ()) -> tuple[tuple[str
             except ValueError:
                 continue
     raise ValueError('the config has no model with a backbone, nothing to analyse')
+
+
+def has_environment_variables(cfg: Config) -> bool:
+    """Whether a config, or a base of it, has ``{{$NAME:default}}``: MMEngine puts in what the
+    variable is on this machine, now."""
+    return bool(re.search(r'\{\{[\'"]?\s*\$\w+\s*:', cfg.text))
 
 
 def without_weights(cfg: Any) -> Any:

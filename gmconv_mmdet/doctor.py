@@ -1,8 +1,13 @@
-"""What an environment needs to run this project, checked part by part.
+"""What an environment needs to run this project, checked part by part, with the fix for each fault.
 
-This module imports the standard library only, so that it can be loaded by its path
-(`tools/doctor.py` does) where torch or mmcv is missing or broken.
+    python -m gmconv_mmdet.doctor [--json] [--environment]     # or tools/doctor.py
+
+Exit code 1 if something is broken, 0 otherwise (warnings included).
 """
+# Of the standard library only: it has to run where torch or mmcv is missing or broken.
+from __future__ import annotations
+
+import argparse
 import contextlib
 import importlib
 import importlib.metadata
@@ -41,6 +46,33 @@ OPENMMLAB = Stack(('mmcv', '2.1.0'), ('mmengine', '0.10.7'), ('mmdet', '3.3.0'),
 ONEDL = Stack(('onedl-mmcv', '2.3.6'), ('onedl-mmengine', '0.10.12'),
               ('onedl-mmdetection', '3.5.1'), ('onedl-mmpretrain', '1.3.6'))
 
+
+class Pair(NamedTuple):
+    """Versions that work together."""
+    what: str
+    python: str
+    torch: str  # and torchvision
+    numpy: str
+    mmcv: str
+    mmdet: str
+    install: str
+
+
+# The first needs no compiler. README.md shows this table.
+PAIRS = (
+    Pair('nothing to compile', '3.8-3.11', '2.1.2 / 0.16.2', '< 2', '2.1.0', '3.3.0',
+         'pip install torch==2.1.2 torchvision==0.16.2 "numpy<2" "setuptools<82" openmim; '
+         'mim install mmcv==2.1.0; pip install mmengine==0.10.7 mmdet==3.3.0'),
+    Pair('newest torch', '3.10-3.13', '2.13.0 / 0.28.0', 'any', '2.1.0, compiled', '3.3.0',
+         'bash tools/setup_env.sh'),
+    Pair('OneDL\'s continuation', '3.10-3.13', '2.13.0 / 0.28.0', 'any', 'onedl-mmcv 2.3.6',
+         'onedl-mmdetection 3.5.1', 'bash tools/setup_env.sh --stack onedl'),
+    Pair('oldest', '3.8-3.10', '1.13.1 / 0.14.1', '< 2', '2.0.1', '3.1.0',
+         'pip install torch==1.13.1 torchvision==0.14.1 "numpy<2" "setuptools<82" openmim; '
+         'mim install mmcv==2.0.1; pip install mmengine==0.10.7 mmdet==3.1.0'),
+)
+READY_MADE_UP_TO, COMPILES_UP_TO = (2, 1), (2, 13)  # torch, for mmcv 2.1.0
+
 # Run in a process of their own: ops compiled against another torch can end the interpreter.
 # A keypoint at (1, 1) of a 3x3 image of ones, all offsets 0: the 3x3 kernel of ones sums to 9.
 OPS_SNIPPET = """
@@ -62,30 +94,28 @@ def import_quietly(name: str) -> ModuleType:
 
 
 def installed_version(distribution: str) -> str:
+    """As pip knows it, '' where it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return 'unknown version'
-
-
-def is_installed(distribution: str) -> bool:
-    return installed_version(distribution) != 'unknown version'
+        return ''
 
 
 def installed_stack() -> Stack:
     """OneDL's where one of its distributions is installed, else OpenMMLab's."""
-    return ONEDL if any(is_installed(name) for name, _ in ONEDL) else OPENMMLAB
+    return ONEDL if any(installed_version(name) for name, _ in ONEDL) else OPENMMLAB
 
 
 def stacks_check() -> Check:
     """Two distributions that are imported by one name overwrite each other's files."""
-    twice = [f'{ours[0]} and {theirs[0]}' for ours, theirs in zip(OPENMMLAB, ONEDL)
-             if is_installed(ours[0]) and is_installed(theirs[0])]
-    if not twice:
+    both = [name for pair in zip(OPENMMLAB, ONEDL) for name, _ in pair
+            if all(installed_version(other) for other, _ in pair)]
+    if not both:
         name = 'OneDL' if installed_stack() is ONEDL else 'OpenMMLab'
         return Check('stack', OK, name, 'OpenMMLab or OneDL')
-    installed = [name for stack in (OPENMMLAB, ONEDL) for name, _ in stack if is_installed(name)]
-    return Check('stack', FAIL, f'both {", ".join(twice)}', 'OpenMMLab or OneDL',
+    installed = [name for stack in (OPENMMLAB, ONEDL) for name, _ in stack
+                 if installed_version(name)]
+    return Check('stack', FAIL, f'both {" and ".join(both)}', 'OpenMMLab or OneDL',
                  f'pip uninstall -y {" ".join(installed)}; then install those of one stack again')
 
 
@@ -97,11 +127,11 @@ def reason(error: BaseException) -> str:
 
 def release(version: str) -> tuple[int, ...]:
     """Leading numbers of a version: '2.0.0rc4' and '2.0.0+cpu' are both (2, 0, 0)."""
-    return tuple(int(n) for n in re.match(r'\d+(\.\d+)*', version)[0].split('.'))
+    return tuple(int(n) for n in re.match(r'(\d+(\.\d+)*)?', version)[0].split('.') if n)
 
 
 def module_check(name: str, module: str, fix: str, minimum: str = '', below: str = '',
-                 probe: Callable[[ModuleType], object] | None = None, missing: str = FAIL,
+                 probe: Callable[[ModuleType], object] = bool, missing: str = FAIL,
                  distribution: str = '') -> Check:
     """Import a module, compare its version with `minimum <= version < below` and run `probe` on it.
 
@@ -109,35 +139,28 @@ def module_check(name: str, module: str, fix: str, minimum: str = '', below: str
         distribution: the name under which pip knows a module that has no `__version__`.
         missing: status where the module is not installed at all (a broken one always fails).
     """
-    bounds = [f'>={minimum}' if minimum else '', f'<{below}' if below else '']
-    expected = ', '.join(filter(None, bounds)) or 'imports'
+    expected = ', '.join(filter(None, [minimum and f'>={minimum}', below and f'<{below}']))
+    status, expected = FAIL, expected or 'imports'
     try:
         loaded = import_quietly(module)
-        version = getattr(loaded, '__version__', '') or installed_version(distribution)
-        if probe is not None:
-            probe(loaded)
-    except ModuleNotFoundError as error:
-        if error.name == module:
-            return Check(name, missing, 'not installed', expected, fix)
-        return Check(name, FAIL, reason(error), expected, fix)
+        found = getattr(loaded, '__version__', '') or installed_version(distribution or module)
+        probe(loaded)
+        if release(minimum) <= release(found) and not (below and release(found) >= release(below)):
+            return Check(name, OK, found, expected)
     # Whatever a broken package raises while it is imported, AssertionError of version checks too.
     except Exception as error:
-        return Check(name, FAIL, reason(error), expected, fix)
-    too_old = minimum and release(version) < release(minimum)
-    if too_old or (below and release(version) >= release(below)):
-        return Check(name, FAIL, version, expected, fix)
-    return Check(name, OK, version, expected)
+        found = reason(error)
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            status, found = missing, 'not installed'
+    return Check(name, status, found, expected, fix)
 
 
 def python_check() -> Check:
-    found = '%d.%d.%d' % sys.version_info[:3]
-    expected = '3.10 to 3.12'
-    fix = 'make an environment with Python 3.10, 3.11 or 3.12'
-    if sys.version_info < (3, 10):
-        return Check('Python', FAIL, found, expected, fix)
-    if sys.version_info >= (3, 13):
-        return Check('Python', WARN, found, expected, f'untried version; if it fails, {fix}')
-    return Check('Python', OK, found, expected)
+    found, expected = '%d.%d.%d' % sys.version_info[:3], '3.8 to 3.13'
+    fix = f'make an environment with Python {expected}; with 3.8 to 3.11 nothing is compiled'
+    known = (3, 8) <= sys.version_info < (3, 14)
+    status = OK if known else FAIL if sys.version_info < (3, 8) else WARN
+    return Check('Python', status, found, expected, '' if known else fix)
 
 
 def asserted_range(dependency: str) -> tuple[str, str]:
@@ -155,17 +178,27 @@ def asserted_range(dependency: str) -> tuple[str, str]:
     return tuple(bound[1] if bound else '' for bound in bounds)
 
 
-def requirement(distribution: tuple[str, str], bounds: tuple[str, str] = ('', '')) -> str:
-    """Name and `bounds` in pip's notation, with the version that was tried where they are unknown."""
-    (name, tried), (minimum, below) = distribution, bounds
-    return f'{name}>={minimum},<{below}' if minimum and below else f'{name}=={tried}'
-
-
 def mmcv_fix() -> str:
-    mmcv = installed_stack().mmcv
-    return (f'pip uninstall -y {mmcv[0]} mmcv-lite; pip install "setuptools<82" wheel ninja; '
-            'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir '
-            f'--no-binary {mmcv[0]} "{requirement(mmcv, asserted_range("mmcv"))}"')
+    """How to come by an mmcv that works with the torch that is installed, if there is one."""
+    name, version = installed_stack().mmcv
+    below, torch = asserted_range('mmcv')[1], installed_version('torch')
+    if below and release(version) >= release(below):
+        version = PAIRS[-1].mmcv
+    first = f'pip uninstall -y {name} mmcv-lite; pip install "setuptools<82"'
+    compiled = (f'{first} wheel ninja; MMCV_WITH_OPS=1 pip install --no-build-isolation '
+                f'--no-cache-dir --no-binary {name} "{name}=={version}"')
+    instead = (f'in a new environment (Python {PAIRS[0].python}), where nothing is compiled: '
+               f'{PAIRS[0].install}')
+    if not torch and sys.version_info < (3, 12) and installed_stack() is OPENMMLAB:
+        return PAIRS[0].install
+    if not torch or installed_stack() is ONEDL:
+        return compiled
+    if release(torch)[:2] <= READY_MADE_UP_TO:
+        return f'{first} openmim; mim install {name}=={version}'
+    if release(torch)[:2] <= COMPILES_UP_TO:
+        return f'{compiled} (there is no ready-made mmcv for torch {torch}); or, {instead}'
+    return (f'mmcv {version} does not compile on torch {torch}: take torch '
+            f'{PAIRS[1].torch.split()[0]} and compile mmcv ({PAIRS[1].install}); or, {instead}')
 
 
 def ops_run(device: str) -> str:
@@ -218,15 +251,18 @@ def _coco_mask(pycocotools: ModuleType) -> None:
 def environment_checks() -> list[Check]:
     """Everything this project builds on, and nothing of its own."""
     mmcv_range, mmengine_range = asserted_range('mmcv'), asserted_range('mmengine')
-    stack = installed_stack()
-    torch_fix = 'install torch as https://pytorch.org/get-started says'
+    (engine, engine_tried), (det, det_tried) = installed_stack()[1:3]
+    numpy_below = '2' if () < release(installed_version('torch')) < (2, 3) else ''
     return [
         python_check(),
-        module_check('torch', 'torch', torch_fix, minimum='2.0'),
+        module_check('torch', 'torch', 'install torch as https://pytorch.org/get-started says: '
+                     f'{PAIRS[0].torch.split()[0]} is the one for which mmcv is ready-made',
+                     minimum='1.13'),
         module_check('torchvision', 'torchvision', 'pip install --force-reinstall --no-deps the '
                      'torchvision made for your torch (https://pytorch.org/get-started)',
                      probe=_torchvision_nms),
-        module_check('numpy', 'numpy', 'pip install numpy'),
+        module_check('numpy', 'numpy', f'pip install "numpy{numpy_below and "<2"}"',
+                     below=numpy_below),
         module_check('opencv', 'cv2', 'pip uninstall -y opencv-python; '
                      'pip install opencv-python-headless'),
         module_check('pycocotools', 'pycocotools', 'pip install --force-reinstall --no-deps '
@@ -234,15 +270,14 @@ def environment_checks() -> list[Check]:
         module_check('pkg_resources', 'pkg_resources', 'pip install "setuptools<82"',
                      distribution='setuptools'),
         stacks_check(),
-        module_check('mmengine', 'mmengine',
-                     f'pip install "{requirement(stack.mmengine, mmengine_range)}"',
+        module_check('mmengine', 'mmengine', f'pip install {engine}=={engine_tried}',
                      *mmengine_range),
         module_check('mmcv', 'mmcv', mmcv_fix(), *mmcv_range),
         ops_check(),
-        module_check('mmdet', 'mmdet', f'pip install {requirement(stack.mmdet)}; if it refuses the mmcv or '
-                     'mmengine above, mend that first', minimum='3.0', below='4.0'),
-        module_check('mmpretrain', 'mmpretrain', f'pip install {stack.mmpretrain[0]} (only needed '
-                     'for classification configs)', minimum='1.0', missing=WARN),
+        module_check('mmdet', 'mmdet', f'pip install {det}=={det_tried}; if it refuses the mmcv or '
+                     'mmengine above, mend that first', minimum='3.1', below='4.0'),
+        module_check('mmpretrain', 'mmpretrain', f'pip install {installed_stack().mmpretrain[0]} '
+                     '(only needed for classification configs)', minimum='1.0', missing=WARN),
         cuda_check(),
     ]
 
@@ -255,16 +290,14 @@ def project_fix() -> str:
 
 def registration_check(name: str, registry_module: str) -> Check:
     """Whether importing gmconv_mmdet puts `name` into the MODELS registry of `registry_module`."""
-    expected = f'registered in {registry_module}.MODELS'
-    fix = project_fix()
     try:
         import_quietly('gmconv_mmdet')
-        found = import_quietly(registry_module).MODELS.get(name)
+        layer = import_quietly(registry_module).MODELS.get(name)
+        found = layer and f'{layer.__module__}.{layer.__qualname__}'
     except Exception as error:
-        return Check(name, FAIL, reason(error), expected, fix)
-    if found is None:
-        return Check(name, FAIL, 'not registered', expected, fix)
-    return Check(name, OK, f'{found.__module__}.{found.__qualname__}', expected)
+        layer, found = None, reason(error)
+    return Check(name, OK if layer else FAIL, found or 'not registered',
+                 f'registered in {registry_module}.MODELS', '' if layer else project_fix())
 
 
 def project_checks() -> list[Check]:
@@ -274,6 +307,13 @@ def project_checks() -> list[Check]:
         registration_check('GMConv', 'mmengine.registry'),
         registration_check('GMResNet', 'mmdet.registry'),
     ]
+
+
+def pairs_table() -> str:
+    """PAIRS as Markdown."""
+    rows = [('', 'Python', 'torch / torchvision', 'numpy', 'mmcv', 'mmdet', 'install'),
+            ('---', ) * 7, *(pair[:-1] + (f'`{pair.install}`', ) for pair in PAIRS)]
+    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
 def as_table(checks: list[Check]) -> str:
@@ -286,6 +326,8 @@ def as_table(checks: list[Check]) -> str:
     for check in checks:
         if check.fix:
             lines += ['', f'{check.name} ({check.status}): {check.found}', f'  fix: {check.fix}']
+    if any_fault(checks):
+        lines += ['', 'Versions that work together:', pairs_table()]
     return '\n'.join(lines)
 
 
@@ -293,9 +335,25 @@ def shortened(text: str, width: int = 48) -> str:
     return text if len(text) <= width else text[:width - 3] + '...'
 
 
-def as_json(checks: list[Check]) -> str:
-    return json.dumps([check._asdict() for check in checks], indent=2)
-
-
 def any_fault(checks: list[Check]) -> bool:
     return any(check.status == FAIL for check in checks)
+
+
+def main() -> int:
+    if 'gmconv_mmdet' in sys.modules:
+        # `python -m` has imported the package, perhaps half of it: look with a fresh interpreter.
+        code = f'import runpy; runpy.run_path({__file__!r}, run_name="__main__")'
+        return subprocess.call([sys.executable, '-c', code, *sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--json', action='store_true', help='print a list of objects')
+    parser.add_argument('--environment', action='store_true',
+                        help='check what the project builds on, and leave the project itself out')
+    args = parser.parse_args()
+    checks = environment_checks() + ([] if args.environment else project_checks())
+    print(json.dumps([check._asdict() for check in checks], indent=2) if args.json
+          else as_table(checks))
+    return int(any_fault(checks))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,4 +1,6 @@
 """gmconv_mmdet/doctor.py, in this environment and in ones broken on purpose."""
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -65,7 +67,8 @@ def test_each_fault_is_a_row_with_its_fix(repo, tmp_path):
         assert ' ok ' in rows[name], rows[name]
     assert 'pip install "setuptools<82"' in fixes
     assert ('--no-binary onedl-mmcv "onedl-mmcv==2.3.6"' if ONEDL else
-            '--no-binary mmcv "mmcv>=2.0.0rc4,<2.2.0"') in fixes
+            '--no-binary mmcv "mmcv==2.1.0"') in fixes
+    assert 'Versions that work together:\n' + doctor.pairs_table() in fixes
     assert 'OSError: libtorch.so: cannot open shared object file' in fixes
 
 
@@ -102,6 +105,50 @@ def test_environment_option_leaves_the_project_out(repo, tmp_path):
     assert done.returncode == 0 and 'gmconv' not in done.stdout.lower()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('files', [{}, {'mmdet/__init__.py': "raise AssertionError('mmcv 2.2')\n"},
+                                   {'torch.py': "raise OSError('libtorch.so')\n"}])
+def test_run_as_a_module(repo, tmp_path, files):
+    """Though ``python -m`` imports the package first, which the broken ones end."""
+    broken = write(tmp_path / 'broken', files)
+    env = {**os.environ, 'PYTHONPATH': f'{broken}{os.pathsep}{repo}'}
+    done = subprocess.run([sys.executable, '-m', 'gmconv_mmdet.doctor', '--json'], env=env,
+                          cwd=tmp_path, text=True, capture_output=True)
+    checks = {row['name']: row for row in json.loads(done.stdout)}
+    assert done.returncode == bool(files) and 'Traceback' not in done.stderr
+    assert checks['GMResNet']['status'] == ('fail' if files else 'ok')
+    for name, text in (('mmdet', 'mmcv 2.2'), ('torch', 'libtorch.so')):
+        assert (text in checks[name]['found']) is any(name in file for file in files)
+
+
+@pytest.mark.parametrize('torch, range_, expected', [
+    ('2.1.2', ('2.0.0rc4', '2.2.0'), 'mim install mmcv==2.1.0'),
+    ('1.13.1+cpu', ('2.0.0rc4', '2.1.0'), 'mim install mmcv==2.0.1'),
+    ('2.2.0', ('2.0.0rc4', '2.2.0'), 'there is no ready-made mmcv for torch 2.2.0'),
+    ('2.13.0+cu130', ('', ''), '--no-binary mmcv "mmcv==2.1.0"'),
+    ('2.15.0', ('2.0.0rc4', '2.2.0'), 'mmcv 2.1.0 does not compile on torch 2.15.0: take torch '
+                                      '2.13.0')])
+def test_the_mmcv_that_goes_with_a_torch(monkeypatch, torch, range_, expected):
+    monkeypatch.setattr(doctor, 'installed_version', lambda name: (
+        torch if name == 'torch' else ''))
+    monkeypatch.setattr(doctor, 'asserted_range', lambda name: range_)
+    assert expected in doctor.mmcv_fix()
+    if doctor.release(torch) >= (2, 2):
+        assert doctor.PAIRS[0].install in doctor.mmcv_fix()
+
+
+@pytest.mark.parametrize('version, status', [
+    ((3, 7, 9), doctor.FAIL), ((3, 8, 0), doctor.OK), ((3, 13, 2), doctor.OK),
+    ((3, 14, 0), doctor.WARN)])
+def test_python_versions(monkeypatch, version, status):
+    monkeypatch.setattr(sys, 'version_info', version)
+    assert doctor.python_check().status == status
+
+
+def test_readme_shows_the_pairs(repo):
+    assert doctor.pairs_table() in (repo / 'README.md').read_text(encoding='utf-8')
+
+
 def test_doctor_needs_the_standard_library_only(repo):
     """-I -S: neither installed packages nor this folder can be imported."""
     done = subprocess.run([sys.executable, '-I', '-S', str(repo / 'tools' / 'doctor.py'), '--help'],
@@ -115,7 +162,8 @@ def test_ops_that_kill_the_interpreter_are_a_fault(monkeypatch):
 
 
 @pytest.mark.parametrize('version, numbers', [
-    ('2.1.0', (2, 1, 0)), ('2.0.0rc4', (2, 0, 0)), ('2.13.0+cu130', (2, 13, 0)), ('4', (4,))])
+    ('2.1.0', (2, 1, 0)), ('2.0.0rc4', (2, 0, 0)), ('2.13.0+cu130', (2, 13, 0)), ('4', (4,)),
+    ('git', ())])
 def test_release(version, numbers):
     assert doctor.release(version) == numbers
 
@@ -145,3 +193,12 @@ def test_table_shows_long_texts_in_full_below():
     assert ('word ' * 30).strip() in table and '  fix: pip install b' in table
     assert max(len(line) for line in table.splitlines()[:3]) < 100
     assert doctor.any_fault(checks) and not doctor.any_fault(checks[:1])
+
+
+@pytest.mark.parametrize('version, expected', [((3, 8, 0), doctor.PAIRS[0].install),
+                                               ((3, 13, 0), '--no-binary mmcv "mmcv==2.1.0"')])
+def test_without_torch_it_names_the_pair_that_needs_no_compiler(monkeypatch, version, expected):
+    monkeypatch.setattr(doctor, 'installed_version', lambda name: '')
+    monkeypatch.setattr(doctor, 'asserted_range', lambda name: ('', ''))
+    monkeypatch.setattr(sys, 'version_info', version)
+    assert expected in doctor.mmcv_fix()

@@ -20,7 +20,7 @@ from mmengine.registry import MODELS
 
 from gmconv_mmdet.backbones import edited  # registers EditedBackbone
 
-from ..config_file import config_scope, find_detector
+from ..config_file import config_scope, find_detector, has_environment_variables
 from .configured_network import build_extractor
 from .field_trace import ReceptiveFieldError
 from .receptive_field import LayerField, Report, analyze
@@ -95,7 +95,11 @@ def written_config(source: Union[str, Path], cfg: Config, change: Change,
         cfg: its content.
     """
     path, detector = find_detector(cfg['model'])
-    backbone: Dict[str, Any] = dict(_delete_=True, **change.backbone)
+    backbone: Dict[str, Any] = dict(change.backbone)
+    if has_environment_variables(cfg):
+        backbone = _referring(backbone, _plain(detector['backbone']),
+                              '.'.join(('model', *path, 'backbone')))
+    backbone['_delete_'] = True
     model: Dict[str, Any] = dict(backbone=backbone)
     for key in reversed(path):
         model = {key: model}
@@ -133,6 +137,33 @@ def _base(source: Union[str, Path], target: Union[str, Path]) -> str:
 
 def _literal(value: Any) -> str:
     return pprint.pformat(value, width=96, sort_dicts=False)
+
+
+class _OfBase(str):
+    """The name of a value of the base config; prints as MMEngine's reference to it."""
+
+    def __repr__(self) -> str:
+        return '{{_base_.%s}}' % self
+
+
+def _referring(value: Mapping[str, Any], original: Mapping[str, Any],
+               name: str) -> Dict[str, Any]:
+    """A changed backbone with references in place of what it has from the original one, so that
+    environment variables are read when the written config is."""
+    written = {}
+    for key, item in value.items():
+        there = original.get(key)
+        if item == original:
+            written[key] = _OfBase(name)
+        elif key in original and item == there and key != 'type':
+            written[key] = _OfBase(f'{name}.{key}')
+        elif isinstance(item, Mapping) and key == 'backbone' and key not in original:
+            written[key] = _referring(item, original, name)  # wrapped by the change
+        elif isinstance(item, Mapping) and isinstance(there, Mapping):
+            written[key] = _referring(item, there, f'{name}.{key}')
+        else:
+            written[key] = item
+    return written
 
 
 def _plain(value: Any) -> Any:

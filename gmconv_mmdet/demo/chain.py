@@ -169,10 +169,11 @@ def run_demo(config: Path, data: Path, work_dir: Path, images: tuple[int, int] =
         checkpoint = train(config, work_dir, env, lock)
         print('[3/4] evaluation', flush=True)
         evaluation = work_dir / 'evaluation'
+        earlier = list(evaluation.glob('*/*.json'))
         run_tool('test.py', [str(config), str(checkpoint), '--work-dir', str(evaluation)], env,
                  lock)
         print('[4/4] sigmas and pictures', flush=True)
-        summary = summarize(config, checkpoint, work_dir, evaluation)
+        summary = summarize(config, checkpoint, work_dir, evaluation, earlier)
         summary['seconds']['this call'] = round(time.monotonic() - start)
         write_summary(summary, work_dir / 'summary.json')
     return as_text(summary)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import mmcv
@@ -22,10 +23,17 @@ PICTURES = 12
 SCORE_THRESHOLD = 0.5  # of the boxes in the pictures
 
 
-def read_metrics(evaluation: Path) -> dict[str, float]:
-    """COCO's box metrics from the newest result that ``tools/test.py`` wrote below its work dir."""
-    newest = max(evaluation.glob('*/*.json'), key=lambda path: path.name)
-    found = json.loads(newest.read_text())
+def read_metrics(evaluation: Path, earlier: Collection[Path] = ()) -> dict[str, float]:
+    """COCO's box metrics from the newest result that ``tools/test.py`` wrote below its work dir.
+
+    Raises:
+        FileNotFoundError: there is none but ``earlier`` ones, of other weights perhaps.
+    """
+    results = set(evaluation.glob('*/*.json')) - set(earlier)
+    if not results:
+        raise FileNotFoundError(f'tools/test.py left no metrics in {evaluation}: see its log there. '
+                                'It writes none where nothing at all was detected')
+    found = json.loads(max(results, key=lambda path: path.name).read_text())
     return {name: found[f'coco/bbox_{key}'] for name, key in METRICS.items()}
 
 
@@ -86,7 +94,8 @@ def layer_sigmas(layer: GMConv2d, predicted: list[Tensor] | None) -> dict:
                 min=sigmas.amin(0).tolist(), max=sigmas.amax(0).tolist())
 
 
-def summarize(config: Path, checkpoint: Path, work_dir: Path, evaluation: Path) -> dict:
+def summarize(config: Path, checkpoint: Path, work_dir: Path, evaluation: Path,
+              earlier: Collection[Path] = ()) -> dict:
     """Gather the summary, drawing the pictures on the way.
 
     Returns:
@@ -98,7 +107,7 @@ def summarize(config: Path, checkpoint: Path, work_dir: Path, evaluation: Path) 
     trained = torch.load(checkpoint, map_location='cpu', weights_only=True)
     return dict(
         config=str(config),
-        metrics=read_metrics(evaluation),
+        metrics=read_metrics(evaluation, earlier),
         sigmas=look_at_val(config, checkpoint, pictures),
         seconds=dict(training=round(training_seconds(trained))),
         epochs=trained['meta']['epoch'],

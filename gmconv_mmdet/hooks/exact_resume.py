@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import Dataset
@@ -37,10 +38,16 @@ class ExactResumeHook(Hook):
     processes. With them MMEngine 0.10.7's own way is exact: it loads all that was loaded before.
     (OneDL's fork skips it: order and iterations are the same, augmentations are not.)
 
-    It needs a fixed ``randomness.seed``, and numbers that don't depend on the machine's load: a
-    fixed number of threads, deterministic algorithms. Not covered: transforms that keep images of
-    earlier samples (``CachedMosaic``), and checkpoints within an epoch of an epoch-based loop,
-    after which MMEngine begins the epoch anew.
+    It needs a fixed ``randomness.seed`` (without one it warns: the order of the data is drawn when
+    a run starts), and numbers that don't depend on the machine's load: a fixed number of threads,
+    deterministic algorithms. Not covered:
+
+    * transforms that keep images of earlier samples (``CachedMosaic``);
+    * checkpoints within an epoch of an epoch-based loop, after which MMEngine begins the epoch
+      anew;
+    * checkpoints between two steps of the optimizer, where ``accumulative_counts`` does not divide
+      the iterations before it (those of an epoch): no checkpoint holds gradients. It warns at the
+      first one.
     """
 
     priority = 'LOWEST'  # before_train validates, which all other hooks have to be ready for
@@ -48,6 +55,14 @@ class ExactResumeHook(Hook):
     def __init__(self) -> None:
         self._moment = torch.zeros((), dtype=torch.long).share_memory_()  # epoch or iteration
         self._by_iterations = False
+        self._told_of_gradients = False
+
+    def before_run(self, runner: Runner) -> None:
+        # Here, for MMEngine takes the seed of the checkpoint over later on.
+        if runner._randomness_cfg.get('seed') is None:
+            runner.logger.warning(
+                'ExactResumeHook: no seed is set, so a resumed training will not go on exactly as '
+                'an undisturbed one. Set randomness = dict(seed=0)')
 
     def before_train(self, runner: Runner) -> None:
         loop = runner.train_loop
@@ -85,6 +100,18 @@ class ExactResumeHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         if not self._by_iterations:
             self._moment.fill_(runner.epoch)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        wrapper = getattr(runner, 'optim_wrapper', None)
+        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        if not self._told_of_gradients and not all(
+                one.should_update() for one in wrappers if isinstance(one, OptimWrapper)):
+            self._told_of_gradients = True
+            runner.logger.warning(
+                'ExactResumeHook: this checkpoint comes between two steps of the optimizer, for '
+                'accumulative_counts does not divide the number of iterations before it. Gradients '
+                'gathered so far are not in it: a training resumed from it will not go on exactly. '
+                'Save after a multiple of accumulative_counts iterations')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         seed_all(_ITERATION, runner.seed, runner.iter)

@@ -2,9 +2,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import os
+import re
+import string
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,10 @@ from ..weights.whole_checkpoint import (ZIP_START, first_whole, is_whole_checkpo
                                         resume_candidates)
 
 POINTER = 'last_checkpoint'
+# What network and FUSE file systems answer to an fsync that they don't offer, of directories above
+# all. A failure to write (EIO, ENOSPC, EDQUOT) is none of these.
+FSYNC_REFUSED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS,
+                 errno.EACCES, errno.EPERM, errno.EISDIR}
 
 
 @HOOKS.register_module()
@@ -49,6 +58,9 @@ class SafeCheckpointHook(CheckpointHook):
       written after ``last_checkpoint`` counts, too: the kill came in between.
     * ``--resume`` with the path of a damaged one says so.
 
+    A symbolic link that stands under a checkpoint's name, or ``last_checkpoint``'s, stays: what it
+    points to is replaced. Where the file system refuses ``fsync`` files are renamed without.
+
     For checkpoints in the local file system; with another backend it is MMEngine's hook.
 
     Raises:
@@ -71,9 +83,9 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         if self._is_local(runner) and is_main_process():
-            for pattern in (self.filename_tmpl.format('*'), 'best_*'):
-                for path in Path(self.out_dir).glob(part_name(pattern)):
-                    path.unlink(missing_ok=True)
+            for path in [*written_files(self.out_dir, self.filename_tmpl, parts=True),
+                         *Path(self.out_dir).glob(part_name('best_*'))]:
+                path.unlink()
 
     def _is_local(self, runner: Runner) -> bool:
         backend = getattr(self, 'file_backend', None) or get_file_backend(
@@ -90,7 +102,7 @@ class SafeCheckpointHook(CheckpointHook):
         folder = self._folder(runner)
         named = read_pointer(pointer)
         whole, damaged = first_whole(
-            resume_candidates(pointer, folder, self.filename_tmpl.format('*')))
+            resume_candidates(pointer, folder, written_files(folder, self.filename_tmpl)))
         if whole is None and (damaged or named):
             raise CheckpointError(
                 f'nothing to resume from in {folder}: '
@@ -126,8 +138,9 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args, **self.args)
         if is_main_process():
             write_whole(Path(runner.work_dir) / POINTER, self.last_ckpt)
-            for old in outdated:
-                (Path(self.out_dir) / self.filename_tmpl.format(old)).unlink(missing_ok=True)
+            # A template need not give every step a name of its own.
+            for old in {self.filename_tmpl.format(step) for step in outdated} - {name}:
+                (Path(self.out_dir) / old).unlink(missing_ok=True)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self._is_local(runner):
@@ -180,12 +193,14 @@ class _WholeSaves:
         return getattr(self._runner, name)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        temporary, path = Path(out_dir) / part_name(filename), Path(out_dir) / filename
+        path = Path(out_dir) / filename
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(part_name(target.name))
         try:
             # Of all processes only the main one writes.
-            self._runner.save_checkpoint(out_dir, temporary.name, *args, **kwargs)
+            self._runner.save_checkpoint(str(target.parent), temporary.name, *args, **kwargs)
             if is_main_process():
-                _rename_synced(temporary, path)
+                _rename_synced(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise OSError(
@@ -213,23 +228,69 @@ def part_name(filename: str) -> str:
     return f'.{filename}.part'
 
 
+def written_files(folder: str | Path, template: str, parts: bool = False) -> list[Path]:
+    """Files in a folder under the names that a ``filename_tmpl`` gives to epochs or iterations.
+
+    Args:
+        folder (str | Path): of the checkpoints.
+        template (str): as MMEngine takes it: ``'epoch_{}.pth'``, ``'{:05d}'``, ``'{0}/model.pth'``,
+            also without any ``{}``.
+        parts (bool): those that were being written instead, see :func:`part_name`.
+    """
+    template = os.path.normpath(template)
+    pieces = [(text, '' if field is None else '*')
+              for text, field, _, _ in string.Formatter().parse(template)]
+    own_name = re.compile(''.join(re.escape(text) + ('(.+)' if field else '')
+                                  for text, field in pieces), re.DOTALL)
+    subfolder, name = os.path.split(''.join(glob.escape(text) + field for text, field in pieces))
+    files = []
+    for found in glob.glob(os.path.join(glob.escape(str(folder)), subfolder,
+                                        part_name(name) if parts else name)):
+        path = Path(found)
+        own = path.with_name(path.name[1:-len('.part')]) if parts else path
+        match = own_name.fullmatch(str(own if os.path.isabs(template) else own.relative_to(folder)))
+        if match and path.is_file() and any(
+                template.format(step) == match[0] for step in _steps(match.groups())):
+            files.append(path)
+    return files
+
+
+def _steps(fields: Sequence[str]) -> Iterator[int]:
+    """Whole numbers of which a text may be the formatted form."""
+    if not fields:  # the template is a plain name
+        yield 0
+        return
+    text = re.sub('[ ,_]', '', fields[0])
+    for read in (int, float, partial(int, base=16), partial(int, base=8), partial(int, base=2)):
+        with contextlib.suppress(ValueError, OverflowError):
+            yield int(read(text))
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a small text file so that it is there in whole or as it was before."""
-    temporary = path.with_name(part_name(path.name))
+    target = Path(os.path.realpath(path))  # a symbolic link stays one
+    temporary = target.with_name(part_name(target.name))
     temporary.write_text(text, encoding='utf-8')
-    _rename_synced(temporary, path)
+    _rename_synced(temporary, target)
 
 
 def _rename_synced(temporary: Path, path: Path) -> None:
     """Rename when the content is on the disk, and have the new name there before going on."""
-    for what in (temporary, path.parent):
-        descriptor = os.open(what, os.O_RDONLY)
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if what is temporary:
-            temporary.replace(path)
+    except OSError as error:
+        if error.errno not in FSYNC_REFUSED:
+            raise
 
 
 def _refuse_damaged(path: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Whether a checkpoint file is complete, and which of a folder's is the newest that is."""
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,28 +19,35 @@ def is_whole_checkpoint(path: Path) -> bool:
         return False
 
 
-def resume_candidates(pointer: Path, folder: Path, pattern: str) -> Iterator[Path]:
+def resume_candidates(pointer: Path, folder: Path, files: Iterable[Path]) -> Iterator[Path]:
     """Checkpoints to resume from, the best first; not all need be there or complete.
 
     Args:
         pointer (Path): MMEngine's ``last_checkpoint``, a text file with the last one's path. It may
             be missing or cut short.
         folder (Path): of the checkpoints.
-        pattern (str): their names, as a glob.
+        files (Iterable[Path]): the checkpoints in it, or in folders below.
 
     Yields:
         Path: those written after the pointer was (a kill came in between); the one it names, if
         that was moved or copied with its folder the one there; all others. The last written first.
     """
     named = read_pointer(pointer)
-    written = {path: path.stat().st_mtime_ns for path in folder.glob(pattern)}
+    written = {path: path.stat().st_mtime_ns for path in files}
     newest_first = sorted(written, key=written.get, reverse=True)
     ordered = newest_first
     if named:
         noted_at = pointer.stat().st_mtime_ns
         ordered = [*(path for path in newest_first if written[path] > noted_at),
+                   *(path for path in newest_first if _is_below(path, folder, named)),
                    folder / Path(named).name, Path(named), *newest_first]
     yield from dict.fromkeys(ordered)  # each once
+
+
+def _is_below(path: Path, folder: Path, named: str) -> bool:
+    """Whether ``named``, of a folder that was moved, is ``path`` of this one."""
+    own = Path(os.path.relpath(path, folder)).parts
+    return Path(named).parts[-len(own):] == own
 
 
 def first_whole(candidates: Iterable[Path]) -> tuple[Path | None, list[Path]]:

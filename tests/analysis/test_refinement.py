@@ -7,7 +7,8 @@ from mmengine.registry import MODELS
 from gmconv_mmdet.analysis.configured_network import build_extractor
 from gmconv_mmdet.analysis.field_table import advice_table
 from gmconv_mmdet.analysis.receptive_field import analyze
-from gmconv_mmdet.analysis.refinement import advise, evaluate, write_config
+from gmconv_mmdet.analysis.refinement import Change, advise, evaluate, propose, write_config
+from gmconv_mmdet.config_file import config_scope
 
 DETECTOR = """
 _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
@@ -86,3 +87,33 @@ def test_other_families_have_stem_and_stride_changes(tmp_path):
     with pytest.raises(KeyError):
         rows['deep-stem']
     assert evaluate(cfg, rows['as-is'].change, (64, 64)).report.macs == rows['as-is'].report.macs
+
+
+def test_environment_variables_stay_in_what_is_written(tmp_path, monkeypatch):
+    source = tmp_path / 'detector.py'
+    source.write_text(DETECTOR.replace('depth=18', "depth={{'$DEPTH:18'}}").replace(
+        'base_channels=8', "base_channels=8, init_cfg=dict(type='Pretrained', "
+        "checkpoint='{{$WEIGHTS:/default}}/r18.pth')"))
+    monkeypatch.setenv('WEIGHTS', '/of/this/machine')
+    cfg = Config.fromfile(source)
+    backbone = cfg.model.backbone.to_dict()
+    report = evaluate(cfg, Change('as-is', '', backbone), (64, 64)).report
+    with config_scope(cfg):
+        changes = {change.name: change for change in propose(backbone, report)}
+    for name in ('small-image-stem', 'stem-stride-1', 'gm-stem'):
+        target = tmp_path / f'{name}.py'
+        monkeypatch.setenv('WEIGHTS', '/of/this/machine')
+        write_config(source, cfg, changes[name], target)
+        assert '/of/this/machine' not in target.read_text()
+        written = Config.fromfile(target)
+        assert _same(written.model.backbone, changes[name].backbone)
+        monkeypatch.setenv('WEIGHTS', '/elsewhere')
+        monkeypatch.setenv('DEPTH', '34')
+        moved = str(Config.fromfile(target).model.backbone)
+        assert '/elsewhere/r18.pth' in moved and "'depth': 34" in moved
+        monkeypatch.delenv('DEPTH')
+
+
+def _same(written, meant):
+    written.pop('_scope_', None)
+    return written.to_dict() == meant

@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 
 from gmconv_mmdet.demo.chain import DemoError, check_same_run, locked, newest_checkpoint
+from gmconv_mmdet.demo.summary import METRICS, read_metrics
 
 from ..test_mmdet_tools import wait_for
 
@@ -174,3 +175,18 @@ def test_one_demo_at_a_time_in_a_work_dir(tmp_path):
                 pass
     with locked(tmp_path):
         pass
+
+
+def test_metrics_of_an_earlier_test_are_not_reported(tmp_path):
+    """A test that detects nothing writes none."""
+    def write(time, mAP):
+        path = tmp_path / time / f'{time}.json'
+        path.parent.mkdir()
+        path.write_text(json.dumps({f'coco/bbox_{key}': mAP for key in METRICS.values()}))
+        return path
+
+    earlier = [write('20250101_000000', 0.1)]
+    with pytest.raises(FileNotFoundError, match='left no metrics'):
+        read_metrics(tmp_path, earlier)
+    write('20250101_000100', 0.2)
+    assert read_metrics(tmp_path, earlier)['AP'] == 0.2

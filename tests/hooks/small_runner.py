@@ -74,7 +74,7 @@ def loader(workers=0, shuffle=True, sampler='DefaultSampler', persistent=True, a
 
 
 def small_runner(work_dir, max_epochs=3, max_iters=None, workers=0, persistent=True, hooks=(),
-                 checkpoint=None, seed=0, resume=False, **options):
+                 checkpoint=None, seed=0, resume=False, accumulative_counts=1, **options):
     """A runner over 12 images in batches of 3, by epochs or, with ``max_iters``, by iterations."""
     by_epoch = max_iters is None
     train_cfg = (dict(by_epoch=True, max_epochs=max_epochs, val_interval=1) if by_epoch else
@@ -85,7 +85,8 @@ def small_runner(work_dir, max_epochs=3, max_iters=None, workers=0, persistent=T
                                 'InfiniteSampler', persistent=persistent),
         val_dataloader=loader(shuffle=False, augment=False), val_evaluator=[MeanScore()],
         val_cfg=dict(),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9),
+                           accumulative_counts=accumulative_counts),
         param_scheduler=dict(type='CosineAnnealingLR', T_max=100, by_epoch=False),
         default_hooks=dict(checkpoint={
             'type': 'SafeCheckpointHook', 'by_epoch': by_epoch, 'interval': 1 if by_epoch else 2,

@@ -1,4 +1,5 @@
 """A run that is interrupted and resumed against one that is not: bit for bit."""
+import logging
 import random
 
 import numpy as np
@@ -140,3 +141,45 @@ def test_seeds_differ_with_every_number_of_the_key():
     assert draws(1, 0, 0) == drawn[0]
     for one_generator in zip(*drawn):
         assert len(set(one_generator)) == len(keys)
+
+
+class Collect(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.said = []
+
+    def emit(self, record):
+        if 'ExactResumeHook' in record.getMessage():
+            self.said.append(record.getMessage())
+
+
+def warnings_of(folder, **options):
+    runner, collect = small_runner(folder, hooks=[EXACT], **options), Collect()
+    runner.logger.addHandler(collect)
+    runner.train()
+    return collect.said
+
+
+def test_without_a_fixed_seed_it_says_so_once(tmp_path):
+    said, = warnings_of(tmp_path, seed=None, max_epochs=2)
+    assert 'no seed is set' in said and 'randomness = dict(seed=0)' in said
+    said, = warnings_of(tmp_path, seed=None, resume=True)  # though the checkpoint has one
+    assert 'no seed is set' in said
+    assert not warnings_of(tmp_path / 'seeded', max_epochs=2)
+
+
+@pytest.mark.parametrize('options, warns', [
+    (dict(accumulative_counts=3), True),  # epochs of 4 iterations
+    (dict(accumulative_counts=2), False),
+    (dict(accumulative_counts=3, max_iters=8), True),  # saved every 2
+    (dict(accumulative_counts=3, max_iters=8, checkpoint=dict(interval=3)), False)])
+def test_gradients_that_a_checkpoint_lacks_are_warned_of(tmp_path, options, warns):
+    said = warnings_of(tmp_path, **options)
+    assert len(said) == warns and all('accumulative_counts does not divide' in s for s in said)
+
+
+def test_accumulation_that_divides_an_epoch_is_exact(tmp_path):
+    options = dict(accumulative_counts=2)
+    expected, _ = train_interrupted(tmp_path / 'undisturbed', (), **options)
+    resumed, _ = train_interrupted(tmp_path / 'resumed', (6, ), **options)
+    assert_same(resumed, expected)

@@ -1,9 +1,11 @@
 """Checkpoints under kills, full disks and damage; each run is a real one of MMEngine's Runner."""
+import errno
 import logging
 import os
 import re
 import resource
 import shutil
+import stat
 import time
 
 import pytest
@@ -11,7 +13,8 @@ import torch
 from mmengine.hooks import CheckpointHook, Hook
 
 from gmconv_mmdet.hooks import SafeCheckpointHook
-from gmconv_mmdet.weights import CheckpointError
+from gmconv_mmdet.hooks.safe_checkpoint import written_files
+from gmconv_mmdet.weights import CheckpointError, read_checkpoint
 
 from .small_runner import small_runner
 
@@ -277,3 +280,76 @@ def test_safe_checkpoints_exchanges_mmengines_own_hook_only(trained, tmp_path, k
     said = '\n'.join(records)
     assert ('SafeCheckpoints leaves OtherCheckpointHook' in said) is (kind is OtherCheckpointHook)
     assert ('resuming from' in said) is (becomes is SafeCheckpointHook)
+
+
+TEMPLATES = ['{:03d}.pth', '{}', 'epoch_{0}_of_{0}', '{:,}+[a].pth', 'sub/epoch_{}.pth',
+             '{0:04}/model.pth', '{:x}', '{:.1f}.pth', './epoch{}.pth', 'epoch {:>4}', 'always.pth']
+
+
+@pytest.mark.parametrize('template', TEMPLATES)
+def test_files_of_every_template_are_found(tmp_path, template):
+    folder = tmp_path / 'of [a] run'
+    steps = (1, 12, 3000, 90000)
+    expected = {folder / template.format(step) for step in steps}
+    for path in (*expected, folder / 'config.py', folder / 'last_checkpoint',
+                 folder / 'best_score_epoch_12.pth', folder / 'sub/epoch_last.pth'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('')
+        path.with_name(f'.{path.name}.part').write_text('')
+    assert set(written_files(folder, template)) == expected
+    assert set(written_files(folder, template, parts=True)) == {
+        path.with_name(f'.{path.name}.part') for path in expected}
+
+
+@pytest.mark.parametrize('template', ['{:03d}.pth', '{}', 'sub/epoch_{}.pth', '{}/model.pth',
+                                      'always.pth'])
+def test_every_template_of_mmengine_trains_and_resumes(tmp_path, template):
+    options = dict(filename_tmpl=template, max_keep_ckpts=1)
+    train(tmp_path / 'run', epochs=2, **options)
+    first, second = (tmp_path / 'run' / template.format(epoch) for epoch in (1, 2))
+    assert second.is_file() and (first == second or not first.exists())
+    assert (tmp_path / 'run/last_checkpoint').read_text() == str(second)
+    assert not list(tmp_path.rglob('*.part'))
+    (tmp_path / 'run').rename(tmp_path / 'moved')
+    runner = train(tmp_path / 'moved', epochs=3, resume=True, **options)
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 12
+
+
+def test_symbolic_links_stay(tmp_path):
+    """Of the work dir, of a checkpoint, of the pointer: what they point to is written, as by
+    MMEngine."""
+    disk, run = tmp_path / 'disk', tmp_path / 'run'
+    (disk / 'run').mkdir(parents=True)
+    run.symlink_to(disk / 'run')
+    (disk / 'old.pth').write_bytes(b'old')
+    (run / 'epoch_1.pth').symlink_to(disk / 'old.pth')
+    (run / 'epoch_2.pth').symlink_to(disk / 'new.pth')  # not there yet
+    (run / 'last_checkpoint').symlink_to(disk / 'pointer')
+    train(run, epochs=2)
+    assert all((run / name).is_symlink() for name in ('epoch_1.pth', 'epoch_2.pth',
+                                                      'last_checkpoint'))
+    assert run.is_symlink() and not list(tmp_path.rglob('*.part'))
+    assert (disk / 'pointer').read_text() == str(run / 'epoch_2.pth')
+    for name, epoch in (('old.pth', 1), ('new.pth', 2)):
+        assert not (disk / name).is_symlink()
+        assert read_checkpoint(disk / name)['meta']['epoch'] == epoch
+    assert train(run, epochs=3, resume=True).epoch == 3
+
+
+@pytest.mark.parametrize('number, refused', [(errno.EINVAL, True), (errno.ENOTSUP, True),
+                                             (errno.EBADF, True), (errno.EIO, False)])
+def test_a_directory_that_cannot_be_synced(tmp_path, monkeypatch, number, refused):
+    """As some network file systems answer; no such one can be had in a test."""
+    fsync = os.fsync
+
+    def answer(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+    monkeypatch.setattr(os, 'fsync', answer)
+    if refused:
+        train(tmp_path, epochs=1)
+        assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
+    else:
+        with pytest.raises(OSError, match='could not be written'):
+            train(tmp_path, epochs=1)

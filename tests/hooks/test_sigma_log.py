@@ -1,6 +1,7 @@
 """The hook in real training runs of MMEngine's Runner, read back from the files that it leaves."""
 import csv
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,16 @@ class Model(BaseModel):
         return super().train_step(data, optim_wrapper)
 
 
+class Listener(logging.Handler):
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.said = []
+
+    def emit(self, record):
+        if record.getMessage().startswith('SigmaLogHook'):
+            self.said.append(record.getMessage())
+
+
 class WatchedHook(SigmaLogHook):
     """Notes what the model held when the numbers were taken."""
 
@@ -63,17 +74,21 @@ def batch(images):
     return dict(images=torch.stack(images))
 
 
-def train(folder: Path, hook, model=None, iterations=6, lr=0.05):
+def train(folder: Path, hook, model=None, iterations=6, lr=0.05, wrapper=OptimWrapper, listen=None,
+          resume=False, checkpoint=None, **options):
     torch.manual_seed(0)
     model = model or Model()
     runner = Runner(
         model, work_dir=str(folder), experiment_name=f'sigma_log_{folder.name}',
         train_dataloader=DataLoader(torch.randn(24, 3, 16, 16), batch_size=4, collate_fn=batch),
         train_cfg=dict(by_epoch=False, max_iters=iterations),
-        optim_wrapper=OptimWrapper(torch.optim.SGD(model.parameters(), lr=lr)),
+        optim_wrapper=wrapper(torch.optim.SGD(model.parameters(), lr=lr, **options)),
         visualizer=dict(type='Visualizer', name=f'sigma_log_{folder.name}', vis_backends=[
             dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]),
-        default_hooks=dict(checkpoint=None), custom_hooks=[hook], log_level='WARNING')
+        default_hooks=dict(checkpoint=checkpoint), custom_hooks=[hook], log_level='WARNING',
+        resume=resume)
+    if listen is not None:
+        runner.logger.addHandler(listen)
     runner.train()
     runner.visualizer.close()
     return runner
@@ -172,6 +187,81 @@ def test_model_in_a_wrapper(tmp_path):
     finally:
         torch.distributed.destroy_process_group()
     assert set(TAGS) <= set(tensorboard(tmp_path))  # without a leading `module.`
+
+
+def test_what_moves_sigmas(tmp_path):
+    train(tmp_path, SigmaLogHook(interval=2), momentum=0.9, weight_decay=0.1)
+    scalars = tensorboard(tmp_path)
+    for own, start in (('sigma/body', 5), ('b1_sigma/stem', 5), ('b1_ratio/stem', 1)):
+        number, layer = own.split('/')
+        parts = [scalars[f'{number}{part}/{layer}'] for part in ('', '_by_decay', '_by_gradient')]
+        for step in (2, 4, 6):
+            value, by_decay, by_gradient = (part[step] for part in parts)
+            assert value == pytest.approx(start + by_decay + by_gradient, rel=1e-5)
+            assert by_decay < 0 and by_gradient != 0
+        assert all(norm > 0 for norm in scalars[f'{number}_gradient_norm/{layer}'].values())
+
+
+def test_gradient_norms_are_those_of_the_loss(tmp_path):
+    """The last one, by hand; with lr=0 weights stay."""
+    model = Model()
+    train(tmp_path, SigmaLogHook(interval=6), model, lr=0.)
+    model(model.batch['images'])['loss'].backward()
+    scalars = tensorboard(tmp_path)
+    own = abs(model.body.sigma.grad.item())
+    assert scalars['sigma_gradient_norm/body'][6] == pytest.approx(own)
+    assert [scalars[f'b1_{name}_gradient_norm/stem'][6] for name in ('sigma', 'ratio')] == (
+        pytest.approx(model.stem.sigma_predictor.b1.grad.abs().tolist()))
+
+
+def test_a_gradient_scaler_does_not_show(tmp_path):
+    norms = []
+    for name, wrapper in (('plain', OptimWrapper), ('scaled', ScaledOptimWrapper)):
+        train(tmp_path / name, SigmaLogHook(interval=6), lr=0., wrapper=wrapper)
+        norms.append(tensorboard(tmp_path / name)['sigma_gradient_norm/body'][6])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+class ScaledOptimWrapper(OptimWrapper):
+    """Scales the loss as AmpOptimWrapper does, which torch allows on GPUs only."""
+
+    class loss_scaler:
+        @staticmethod
+        def get_scale():
+            return 1024.
+
+    def backward(self, loss, **kwargs):
+        super().backward(loss * self.loss_scaler.get_scale(), **kwargs)
+
+
+def test_a_resumed_run_goes_on_adding_up(tmp_path):
+    options = dict(momentum=0.9, weight_decay=0.1, checkpoint=dict(
+        type='CheckpointHook', by_epoch=False, interval=3))
+    torch.manual_seed(0)
+    train(tmp_path, SigmaLogHook(interval=1), iterations=3, **options)
+    hook = SigmaLogHook(interval=1)
+    runner = train(tmp_path, hook, iterations=6, resume=True, **options)
+    values, by_decay, by_gradient = hook._drift.parts()  # b1's two and the body's sigma
+    torch.testing.assert_close(values - by_decay - by_gradient, torch.tensor([5., 1., 5.]).double())
+    assert runner.iter == 6 and runner.model.body.sigma.item() == pytest.approx(values[2].item())
+
+
+@pytest.mark.parametrize('change, told', [
+    (lambda model: None, []),
+    (lambda model: model.body.sigma.data.fill_(1e4), ['masks of body are flat']),
+    (lambda model: model.point.requires_grad_(False).weight.data.zero_(),
+     ['no gradient has reached the masks of stem, body']),
+    (lambda model: model.requires_grad_(False).point.requires_grad_(True),
+     ['all masks are frozen']),
+    (lambda model: model.body.sigma.requires_grad_(False), [])])
+def test_masks_that_do_not_learn_are_warned_of_once(tmp_path, change, told):
+    model, listener = Model(), Listener()
+    change(model)
+    if 'no gradient' in ''.join(told):
+        model.point.bias.data.zero_()
+    train(tmp_path, SigmaLogHook(interval=1), model, listen=listener, lr=1e-9)
+    assert len(listener.said) == len(told)
+    assert all(text in said for text, said in zip(told, listener.said))
 
 
 @pytest.mark.parametrize('interval', [0, -1, 2.5, True, '50'])

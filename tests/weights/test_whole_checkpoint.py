@@ -57,7 +57,8 @@ def test_candidates_by_note_and_time(tmp_path):
         os.utime(tmp_path / name, (seconds, seconds))
 
     def order():
-        return [path.name for path in resume_candidates(pointer, tmp_path, 'epoch_*.pth')]
+        return [path.name for path in resume_candidates(
+            pointer, tmp_path, tmp_path.glob('epoch_*.pth'))]
 
     pointer = tmp_path / 'last_checkpoint'
     for i, name in enumerate(('epoch_9', 'epoch_2', 'epoch_10')):  # 9 is of an earlier, longer run
