@@ -3,8 +3,8 @@ convolutions (arXiv 2310.10563) in mmdet's detectors.
 
 Importing this package registers ``GMConv``, ``RefConv``, ``GMRefConv``, ``GMResNet``,
 ``GMBackbone``, ``CifarResNet``, ``GMPretrained`` and ``SigmaLogHook`` with MMEngine and lets
-MMEngine's own checkpoints pass torch's safe unpickler. A config imports it with
-``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
+MMEngine load its own training checkpoints where torch is 2.6 or newer (docs/import.md). A config
+imports it with ``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
 """
 from .backbones import GMBackbone, GMResNet
 from .deploy import fold_gmconv
@@ -12,11 +12,9 @@ from .evaluation import FastCocoMetric
 from .hooks import FoldGMConvHook, SigmaLogHook
 from .layers import GMConv2d, GMRefConv2d, RefConv2d, SigmaPredictor, gaussian_mask, refocus
 from .version import __version__
-from .weights import (allow_mmengine_checkpoints, load_pretrained,
-                      read_local_checkpoints_safely)
+from .weights import load_pretrained, register_loader
 
-allow_mmengine_checkpoints()
-read_local_checkpoints_safely()
+register_loader()
 
 __all__ = [
     'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMRefConv2d', 'GMResNet',
