@@ -29,6 +29,7 @@ _OPTIONAL = ('.num_batches_tracked', '.sigma', '.sigma_predictor.w0', '.sigma_pr
 # Classifiers in the names of torchvision, timm and mmpretrain.
 _HEAD = re.compile(r'^(fc|classifier|heads?|head_dist|last_linear|output)\.')
 _STAGE = re.compile(r'^layer(\d+)\.')
+_BACKBONE = re.compile(r'^(.*\.)?backbone\.')
 
 
 def _same(name: str) -> str:
@@ -106,11 +107,14 @@ def _place(containers: dict[str, dict[str, Tensor]], essential: Collection[str],
     rivals = [place for place, names in places.items()
               if 2 * len(names - places[best]) > counts[container]]
     if rivals and 2 * counts[container] > len(essential):
-        raise CheckpointError(
-            'the checkpoint holds this network more than once, behind the prefixes '
-            f'{", ".join(repr(place) for place in sorted([best, *rivals]))}: say which with '
-            'prefix=')
+        raise _more_than_once('this network more than once', sorted([best, *rivals]))
     return container, best
+
+
+def _more_than_once(what: str, places: list[str]) -> CheckpointError:
+    return CheckpointError(f'the checkpoint holds {what}, behind the prefixes '
+                           f'{", ".join(map(repr, places[:8]))}{", ..." * (len(places) > 8)}: say '
+                           'which with prefix=')
 
 
 def find_backbone(checkpoint: dict, expected: Collection[str],
@@ -164,14 +168,17 @@ def bare_backbone(checkpoint: dict, prefix: str | None = None) -> FoundBackbone:
     what stands behind ``backbone.``, or else everything but the usual classifiers.
 
     Raises:
-        CheckpointError: no tensors, or none behind ``prefix``.
+        CheckpointError: no tensors, none behind ``prefix``, or several backbones.
     """
     containers = ((name, tensors_by_name(checkpoint.get(name))) for name in _CONTAINERS)
     container, tensors = next(((name, own) for name, own in containers if own),
                               ('the top level', tensors_by_name(checkpoint)))
     if prefix is None:
-        prefix = next((start for start in ('module.backbone.', 'backbone.', 'module.')
-                       if any(name.startswith(start) for name in tensors)), '')
+        places = sorted({found[0] for found in map(_BACKBONE.match, tensors) if found})
+        if len(places) > 1:
+            raise _more_than_once('several backbones', places)
+        prefix = places[0] if places else 'module.' if any(
+            name.startswith('module.') for name in tensors) else ''
     elif prefix and not prefix.endswith('.'):
         prefix += '.'
     own = {name[len(prefix):]: name for name in tensors if name.startswith(prefix)}
