@@ -71,6 +71,12 @@ def load(file: BinaryIO, storage: Callable | None = None) -> object:
     return _Unpickler(file, storage).load()
 
 
+class _Opcodes(dict):
+
+    def __missing__(self, opcode: int) -> None:
+        raise pickle.UnpicklingError(f'unknown opcode {opcode}')
+
+
 class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be replaced
 
     def __init__(self, file: BinaryIO, storage: Callable | None) -> None:
@@ -83,7 +89,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
         return self.storage(*noted[1:])
 
     def find_class(self, module: str, name: str) -> object:
-        full = f'{module}.{name}'
+        full = f'{"builtins" if module == "__builtin__" else module}.{name}'  # Python 2's name
         if full in _UNUSABLE:
             raise UnusableTensor(_UNUSABLE[full])
         if full.startswith(f'{_HISTORY}.'):  # pickle's protocol 4
@@ -96,7 +102,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
     def call(self) -> None:
         arguments, maker = self.stack.pop(), self.stack.pop()
         if type(maker) is not _Maker or type(arguments) is not tuple:
-            raise RefusedObject(f'a call of a {type(maker).__name__}')
+            raise RefusedObject(f'a call of {_what(maker)}')
         self.append(maker.call(*arguments))
 
     def build(self) -> None:
@@ -112,7 +118,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
         elif f'{type(built).__module__}.{type(built).__name__}' == _HISTORY:
             _fill_history(built, state)
         else:
-            raise RefusedObject(f'a state for a {type(built).__name__}')
+            raise RefusedObject(f'a state for {_what(built)}')
 
     def set_items(self) -> None:
         items = self.pop_mark()
@@ -124,7 +130,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
 
     def _set(self, items: list) -> None:
         if type(self.stack[-1]) not in (dict, OrderedDict):
-            raise RefusedObject(f'items of a {type(self.stack[-1]).__name__}')
+            raise RefusedObject(f'items of {_what(self.stack[-1])}')
         self.stack[-1].update(zip(map(_plain_key, items[::2]), items[1::2]))
 
     def extend(self) -> None:
@@ -136,13 +142,13 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
 
     def _extend(self, items: list) -> None:
         if type(self.stack[-1]) is not list:
-            raise RefusedObject(f'entries of a {type(self.stack[-1]).__name__}')
+            raise RefusedObject(f'entries of {_what(self.stack[-1])}')
         self.stack[-1].extend(items)
 
     def add_items(self) -> None:
         items = self.pop_mark()
         if type(self.stack[-1]) is not set:
-            raise RefusedObject(f'members of a {type(self.stack[-1]).__name__}')
+            raise RefusedObject(f'members of {_what(self.stack[-1])}')
         self.stack[-1].update(map(_plain_key, items))
 
     _AS_IN_PYTHON = (
@@ -151,13 +157,18 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
         'SHORT_BINSTRING BINSTRING SHORT_BINBYTES BINBYTES BINBYTES8 '
         'SHORT_BINUNICODE BINUNICODE BINUNICODE8 TUPLE TUPLE1 TUPLE2 TUPLE3 '
         'EMPTY_TUPLE EMPTY_LIST EMPTY_DICT EMPTY_SET GLOBAL STACK_GLOBAL BINPERSID').split()
-    dispatch = {
+    dispatch = _Opcodes({
         **{getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
            for name in _AS_IN_PYTHON},
         pickle.REDUCE[0]: call, pickle.NEWOBJ[0]: call, pickle.BUILD[0]: build,
         pickle.SETITEM[0]: set_item, pickle.SETITEMS[0]: set_items,
         pickle.APPEND[0]: append_one, pickle.APPENDS[0]: extend, pickle.ADDITEMS[0]: add_items,
-    }
+    })
+
+
+def _what(thing: object) -> str:
+    known = type(thing) is not _Maker and not callable(thing)
+    return f'a {type(thing).__name__}' if known else 'a class or function'
 
 
 def _plain_key(key: object) -> object:
@@ -165,7 +176,7 @@ def _plain_key(key: object) -> object:
     if type(key) in _PLAIN_KEYS or type(key) is tuple and all(
             type(part) in _PLAIN_KEYS for part in key):
         return key
-    raise RefusedObject(f'a {type(key).__name__} as the key of an entry')
+    raise RefusedObject(f'{_what(key)} as the key of an entry')
 
 
 # Tensors
@@ -204,8 +215,8 @@ def _tensor_with_attributes(maker: _Maker, kind: object, arguments: tuple,
 
 def _dtype(name: str, *how_to_copy: bool) -> np.dtype:
     if type(name) is not str or name not in _PLAIN_DTYPES:
-        raise RefusedObject(f'the numpy dtype {str(name)[:20]!r}, where only plain numbers are read'
-                            if type(name) is str else 'a numpy dtype without a name')
+        shown = repr(name[:20]) if type(name) is str else 'without a name'
+        raise RefusedObject(f'the numpy dtype {shown} (only plain numbers are read)')
     return np.dtype(name)
 
 
@@ -213,8 +224,8 @@ def _check_dtype_state(state: object) -> None:
     # (version, byte order, nothing more); the dtype itself is there already
     if type(state) is not tuple or state[1:2] not in (('<', ), ('|', ), ('=', )) or state[2:] != (
             None, None, None, -1, -1, 0):
-        raise RefusedObject('a numpy dtype with a state of its own, where only plain little-endian '
-                            'numbers are read')
+        raise RefusedObject('a numpy dtype with a state of its own (only plain little-endian '
+                            'numbers are read)')
 
 
 def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
@@ -304,11 +315,10 @@ _CALLS = {
     '_codecs.encode': lambda text, encoding: text.encode('latin1'),  # how bytes are pickled
     'numpy.dtype': _dtype,
     _HISTORY: _history,
-    # Python 2 called builtins so; older numpy wrote `numpy.core`, numpy >= 2 `numpy._core`.
-    **{f'{module}.{name}': call for module in ('builtins', '__builtin__') for name, call in {
-        'set': lambda members=(): set(map(_plain_key, members)),
-        'bytes': lambda: b'',
-        'getattr': _statistic}.items()},
+    'builtins.set': lambda members=(): set(map(_plain_key, members)),
+    'builtins.bytes': lambda: b'',
+    'builtins.getattr': _statistic,
+    # Older numpy wrote `numpy.core`, numpy >= 2 `numpy._core`.
     **{f'numpy.{core}.multiarray.{name}': call for core in ('core', '_core') for name, call in {
         '_reconstruct': _empty_array, 'scalar': _scalar}.items()},
 }

@@ -179,21 +179,21 @@ NEST = b')' + b'\x85' * 200_000  # a tuple in a tuple in ...
 
 @ZIP
 @pytest.mark.parametrize('opcodes, says', [
-    (MEAN + DEFAULTS + b'b', 'a state for a function'),
-    (MEAN + b'N' + DEFAULTS + b'\x86b', 'a state for a function'),
-    (HISTORY + DEFAULTS + b'b', 'a state for a _Maker'),
-    (b'ctorch._utils\n_rebuild_tensor_v2\n' + DEFAULTS + b'b', 'a state for a _Maker'),
-    (b'cbuiltins\ngetattr\n' + DEFAULTS + b'b', 'a state for a _Maker'),
+    (MEAN + DEFAULTS + b'b', 'a state for a class or function'),
+    (MEAN + b'N' + DEFAULTS + b'\x86b', 'a state for a class or function'),
+    (HISTORY + DEFAULTS + b'b', 'a state for a class or function'),
+    (b'ctorch._utils\n_rebuild_tensor_v2\n' + DEFAULTS + b'b', 'a state for a class or function'),
+    (b'cbuiltins\ngetattr\n' + DEFAULTS + b'b', 'a state for a class or function'),
     (b'cnumpy\nndarray\n' + DEFAULTS + b'b', 'a state for a str'),
-    (MEAN + b')R', 'a call of a function'),
-    (MEAN + b')\x81', 'a call of a function'),
-    (HISTORY + b'U\x01aK\x01s', 'items of a _Maker'),
+    (MEAN + b')R', 'a call of a class or function'),
+    (MEAN + b')\x81', 'a call of a class or function'),
+    (HISTORY + b'U\x01aK\x01s', 'items of a class or function'),
     (b']U\x01aK\x01s', 'items of a list'),
-    (HISTORY + b'K\x01a', 'entries of a _Maker'),
+    (HISTORY + b'K\x01a', 'entries of a class or function'),
     (HISTORY + b')R}U\x04dataK\x01sb', 'a HistoryBuffer with other entries'),
     (HISTORY + b')R}U\x06updateK\x01sb', 'a HistoryBuffer with other entries'),
     (b'}' + NEST + b'K\x01s', 'a tuple as the key'),
-    (b'}' + HISTORY + b'K\x01s', 'a _Maker as the key'),
+    (b'}' + HISTORY + b'K\x01s', 'a class or function as the key'),
     (b'U\x01xQ', 'a reference to something'),
     (b'(cos\nsystem\noU\x04true.', 'os.system'),
 ])
@@ -208,7 +208,7 @@ def test_no_state_and_no_items_for_what_is_not_plain(tmp_path, opcodes, says, zi
 @ZIP
 @pytest.mark.parametrize('opcodes', [
     b'(U\x04trueios\nsystem\n', b'\x82\x01', b'I1\n', b'\x96' + struct.pack('<Q', 2**60),
-    b'}U\x01a', b'0', b'h\x07', b'\x8a\xff' + b'\x7f' * 3, b'ctorch\nSize\nN\x85R'])
+    b'}U\x01a', b'0', b'\x00', b'h\x07', b'\x8a\xff' + b'\x7f' * 3, b'ctorch\nSize\nN\x85R'])
 def test_damaged_and_unknown_opcodes(tmp_path, opcodes, zip_format):
     with pytest.raises(UnreadableCheckpoint, match='damaged|holds a'):
         read_checkpoint(programmed(tmp_path, opcodes, zip_format))
