@@ -95,7 +95,7 @@ def _not_numbers(name: str, tensor: Tensor) -> int:
         return 0
     # One pass without a copy for nearly all tensors; NaN and infinities show in the extremes.
     tensor = tensor.detach()
-    values = tensor if tensor.element_size() > 1 else tensor.float()
+    values = tensor if tensor.element_size() > 2 else tensor.float()  # not all torches know fp16
     low, high = values.aminmax()
     if torch.isfinite(low) and torch.isfinite(high):
         return 0
