@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from gmconv_mmdet.weights import read_checkpoint
+
 from .test_mmdet_tools import COCO128_CONFIG, finished, mmdet_tool
 
 mmpretrain = pytest.importorskip('mmpretrain')
@@ -34,7 +36,7 @@ def test_pretrain_publish_load_train_test(shared_data, repo, tmp_path):
          repo / 'configs/pretrain/resnet18-gmconv_rehearsal_cifar10.py', '--work-dir', 'pretrain',
          '--cfg-options', *options],
         cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-    trained = torch.load(tmp_path / 'pretrain/epoch_1.pth', weights_only=True)['state_dict']
+    trained = read_checkpoint(tmp_path / 'pretrain/epoch_1.pth')['state_dict']
     sigmas = [value for name, value in trained.items() if name.endswith('.sigma')]
     assert len(sigmas) == 16 and all((sigma != 5).all() for sigma in sigmas)  # they did learn
 
@@ -59,7 +61,7 @@ def test_pretrain_publish_load_train_test(shared_data, repo, tmp_path):
     assert re.match(rf'loaded +{len(backbone)}  same name and shape', table[2]), table
     assert len(table) == 3 or not re.match('folded|initialized|ignored', table[3]), table
     assert 'conv1: 1 come trained and are frozen' in output
-    after = torch.load(tmp_path / 'detector/iter_3.pth', weights_only=True)['state_dict']
+    after = read_checkpoint(tmp_path / 'detector/iter_3.pth')['state_dict']
     changed = {name for name, value in backbone.items()
                if not torch.equal(after[f'backbone.{name}'], value)}
     assert not any(name.startswith(('conv1', 'bn1', 'layer1')) for name in changed)

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ..layers import GMConv2d
+from ..weights import read_checkpoint
 
 METRICS = {'AP': 'mAP', 'AP50': 'mAP_50', 'AP75': 'mAP_75', 'AP_S': 'mAP_s', 'AP_M': 'mAP_m',
            'AP_L': 'mAP_l'}
@@ -104,7 +105,7 @@ def summarize(config: Path, checkpoint: Path, work_dir: Path, evaluation: Path,
     """
     pictures = work_dir / 'pictures'
     log = newest_log(work_dir)
-    trained = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    trained = read_checkpoint(checkpoint)
     return dict(
         config=str(config),
         metrics=read_metrics(evaluation, earlier),

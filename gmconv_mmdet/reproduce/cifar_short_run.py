@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from ..weights import read_checkpoint
 from .provenance import code_version, environment
 from .rows import config_folder
 
@@ -78,8 +79,7 @@ def train(name: str, work_root: Path, data: Path, epochs: int, every: int, seed:
 
 
 def _outcome(folder: Path, epochs: int) -> dict:
-    import gmconv_mmdet  # noqa: F401  (lets MMEngine's checkpoints be read)
-    checkpoint = torch.load(folder / f'epoch_{epochs}.pth', map_location='cpu', weights_only=True)
+    checkpoint = read_checkpoint(folder / f'epoch_{epochs}.pth')
     lines = [json.loads(line) for log in sorted(folder.glob('*/vis_data/scalars.json'))
              for line in log.read_text().splitlines()]
     scalars = checkpoint['message_hub']['log_scalars']

@@ -1,39 +1,35 @@
 """Reads a weights file: tensors and plain values only, and one clear sentence where it can't.
 
-``.pth`` files go through torch's safe unpickler (``weights_only=True``), which runs no code from
-the file; ``.safetensors`` hold nothing but tensors and text.
+``.pth`` files go through :mod:`.safe_pickle`, which runs no code from the file, whatever torch's
+version, its list of safe globals and its environment variables; ``.safetensors`` hold nothing but
+tensors and text.
 """
 from __future__ import annotations
 
 import pickle
-import re
 import zipfile
 from pathlib import Path
 
-import torch
-
-from .safe_load import RefusedObject, allow_mmengine_checkpoints
-
-_ZIP_START = b'PK\x03\x04'
-
-# What torch's safe unpickler says of an object that it doesn't allow; the object's name in [1].
-_REFUSED = re.compile(r'GLOBAL ([\w.]+)|getattr\([^)]*\)|unrecognized function|'
-                      r'class [\w.]+')
+from .safe_pickle import RefusedObject, UnusableTensor
+from .torch_file import ZIP_START, NoDevice, NotTorch, read_archive, read_old_format
 
 
 class CheckpointError(ValueError):
     """A checkpoint that can't be used; the message says why and what to do."""
 
 
-def read_checkpoint(path: str | Path, map_location='cpu', mmap: bool = True) -> dict:
+class UnreadableCheckpoint(CheckpointError, pickle.UnpicklingError):
+    """A file that is refused, or no checkpoint. Also what ``torch.load`` raises then, so that code
+    which falls back on something else still does."""
+
+
+def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
     """The content of a checkpoint file.
 
     Args:
         path (str | Path): a local ``.pth`` / ``.pt`` (any other suffix is read as such) or
             ``.safetensors`` file.
         map_location: as :func:`torch.load` takes it; ``.safetensors`` always go to the CPU.
-        mmap (bool): map tensors from the file where its format allows. Say False where the file
-            may be overwritten while its tensors live.
 
     Returns:
         dict: as saved. For ``.safetensors``: ``dict(state_dict=..., meta=...)``, ``meta`` the
@@ -41,89 +37,66 @@ def read_checkpoint(path: str | Path, map_location='cpu', mmap: bool = True) -> 
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is empty, truncated, a web page, a Git LFS pointer, holds objects
-            other than tensors and plain values, or no dictionary.
+        UnreadableCheckpoint: the file is empty, truncated, a web page, a Git LFS pointer, holds
+            objects other than tensors, plain values and MMEngine's log histories, or no
+            dictionary.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
-    _refuse_other_files(path)
-    _refuse_packed(path)
+    with path.open('rb') as file:
+        start = file.read(512)
+    _refuse_other_files(path, start)
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
-    checkpoint = _read_torch(path, map_location, mmap)
+    checkpoint = _read_torch(path, start, map_location)
     if not isinstance(checkpoint, dict):
-        raise CheckpointError(f'{path} holds a {type(checkpoint).__name__}, not a dictionary of '
-                              'tensors: save model.state_dict()')
+        raise UnreadableCheckpoint(f'{path} holds a {type(checkpoint).__name__}, not a dictionary '
+                                   'of tensors: save model.state_dict()')
     return checkpoint
 
 
-def _refuse_other_files(path: Path) -> None:
-    with path.open('rb') as file:
-        start = file.read(512)
+def _refuse_other_files(path: Path, start: bytes) -> None:
+    says = None
     if not start:
-        raise CheckpointError(f'{path} is empty: the download or the copy failed, fetch it again')
-    if start.lstrip()[:1] == b'<':
-        raise CheckpointError(f'{path} is a web page, not weights: the link wants a login or has '
-                              'moved. Open it in a browser and save the file itself')
-    if start.startswith(b'version https://git-lfs'):
-        raise CheckpointError(f'{path} is a Git LFS pointer, not weights: run "git lfs pull"')
-    if start.startswith(_ZIP_START) and not _is_archive(path):
-        raise CheckpointError(f'{path} is truncated ({path.stat().st_size} bytes): the download or '
-                              'the copy broke off, fetch it again')
+        says = 'is empty: the download or the copy failed, fetch it again'
+    elif start.lstrip()[:1] == b'<':
+        says = ('is a web page, not weights: the link wants a login or has moved. Open it in a '
+                'browser and save the file itself')
+    elif start.startswith(b'version https://git-lfs'):
+        says = 'is a Git LFS pointer, not weights: run "git lfs pull"'
+    elif start[257:262] == b'ustar':
+        says = ('is a tar archive: unpack it if others packed it; if a torch before 0.2 wrote it, '
+                'save the weights anew with another one')
+    if says:
+        raise UnreadableCheckpoint(f'{path} {says}')
 
 
-def _is_archive(path: Path) -> bool:
+def _read_torch(path: Path, start: bytes, map_location) -> object:
     try:
-        return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile as error:  # an archive that claims to go on in another file
-        raise CheckpointError(f'{path} is damaged or no torch checkpoint '
-                              f'({_first_sentence(error)}): fetch it again') from error
-
-
-def _refuse_packed(path: Path) -> None:
-    """torch stores tensors uncompressed: an archive that unpacks to more than it is was made by
-    something else, perhaps to fill the memory."""
-    if not _is_archive(path):
-        return
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f'{path} is damaged or no torch checkpoint '
-                              f'({_first_sentence(error)}): fetch it again') from error
-    if any(entry.filename.endswith('/constants.pkl') for entry in entries):
-        return  # TorchScript, whose code is compressed: torch refuses it by its name
-    unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CheckpointError(f'{path} is a compressed archive ({size:,} bytes that unpack to '
-                              f'{unpacked:,}), which torch never writes: it was packed anew, or is '
-                              'hostile. Unpack it, or fetch the file that torch saved')
-
-
-def _read_torch(path: Path, map_location, mmap: bool) -> object:
-    allow_mmengine_checkpoints()
-    try:
-        return torch.load(path, map_location=map_location, weights_only=True,
-                          mmap=mmap and zipfile.is_zipfile(path))
+        if not start.startswith(ZIP_START):
+            return read_old_format(path, map_location)
+        if not zipfile.is_zipfile(path):
+            raise NotTorch(f'is truncated ({path.stat().st_size} bytes): the download or the copy '
+                           'broke off, fetch it again')
+        return read_archive(path, map_location)
+    except NoDevice as error:
+        raise CheckpointError(f'{path} {error}') from error
+    except NotTorch as error:
+        raise UnreadableCheckpoint(f'{path} {error}') from error
+    except UnusableTensor as error:
+        raise UnreadableCheckpoint(f'{path} holds {error}, which no network can load here: save '
+                                   'the plain floating-point weights') from error
     except RefusedObject as error:
-        raise CheckpointError(f'{path} was refused: it holds {error}. It was not written by '
-                              'MMEngine, or is hostile') from error
-    except pickle.UnpicklingError as error:
-        found = _REFUSED.search(str(error))
-        if not found:
-            raise CheckpointError(f'{path} is damaged or no torch checkpoint '
-                                  f'({_first_sentence(error)}): fetch it again') from error
-        raise CheckpointError(
-            f'{path} was refused: it holds {found[1] or found[0]}, where only tensors and plain '
+        raise UnreadableCheckpoint(
+            f'{path} was refused: it holds {_first_sentence(error)}, where only tensors and plain '
             'values are allowed since anything else could run code. If you trust its source, let '
             'that source save model.state_dict() alone') from error
     except Exception as error:
-        # On files that are cut, spoilt or hostile torch's readers raise all there is, MemoryError,
+        # On files that are cut, spoilt or hostile the readers raise all there is, MemoryError,
         # RecursionError and AssertionError among them.
-        raise CheckpointError(f'{path} is damaged, truncated or no torch checkpoint '
-                              f'({_first_sentence(error)}): fetch it again') from error
+        raise UnreadableCheckpoint(f'{path} is damaged, truncated or no torch checkpoint '
+                                   f'({_first_sentence(error)}): fetch it again') from error
 
 
 def _read_safetensors(path: Path) -> dict:
@@ -138,15 +111,10 @@ def _read_safetensors(path: Path) -> dict:
                         meta=file.metadata() or {})
     except (SafetensorError, ValueError, OverflowError, MemoryError, RuntimeError,
             KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f'{path} is damaged, truncated or no safetensors file '
-                              f'({_first_sentence(error)}): fetch it again') from error
+        raise UnreadableCheckpoint(f'{path} is damaged, truncated or no safetensors file '
+                                   f'({_first_sentence(error)}): fetch it again') from error
 
 
 def _first_sentence(error: Exception) -> str:
-    """The telling part of torch's page-long messages."""
-    text = ' '.join(str(error).split())
-    for start in ('WeightsUnpickler error: ', 'a trusted source. '):
-        text = text.partition(start)[2] or text
-    text = text.partition(' Check the documentation')[0]
-    text = text.split('. ')[0][:160].rstrip('. ') or type(error).__name__
+    text = ' '.join(str(error).split()).split('. ')[0][:160].rstrip('. ') or type(error).__name__
     return ''.join(letter if letter.isprintable() else '?' for letter in text)

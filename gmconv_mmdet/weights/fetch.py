@@ -81,11 +81,18 @@ def local_file(checkpoint: str | Path) -> Path:
     if not resolved.startswith(('http://', 'https://')):
         return Path(resolved).expanduser()
     path = cache_path(resolved)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{path}.lock'):
-        if not path.is_file():
-            _download(resolved, path)
-        _check_hash(path, f'{checkpoint} as kept in {path}')
+    if not path.is_file():  # it is there whole or not at all; the folder may be read-only
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f'{path}.lock').acquire()
+        except OSError as error:
+            raise CheckpointError(f'{resolved} can\'t be kept in {path.parent} ({error}): set '
+                                  'TORCH_HOME to a folder that can be written to, or put the file '
+                                  'there') from error
+        with lock:
+            if not path.is_file():
+                _download(resolved, path)
+    _check_hash(path, f'{checkpoint} as kept in {path}')
     return path
 
 

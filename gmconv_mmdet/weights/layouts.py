@@ -8,7 +8,6 @@ target expects.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -23,9 +22,14 @@ _CONTAINERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'ema_state_
 
 _LONGEST_SHOWN = 100  # characters of a name in a message
 
+# Names that one copy of a network may have and another lack: what masks and maps add, and counters.
+_OPTIONAL = ('.num_batches_tracked', '.sigma', '.sigma_predictor.w0', '.sigma_predictor.w1',
+             '.sigma_predictor.b1', '.convmap.weight')
+
 # Classifiers in the names of torchvision, timm and mmpretrain.
 _HEAD = re.compile(r'^(fc|classifier|heads?|head_dist|last_linear|output)\.')
 _STAGE = re.compile(r'^layer(\d+)\.')
+_BACKBONE = re.compile(r'^(.*\.)?backbone\.')
 
 
 def _same(name: str) -> str:
@@ -67,16 +71,50 @@ class FoundBackbone:
     outside: list[str] = field(default_factory=list)  # names that belong to the rest of a model
 
 
-def _prefixes(names: Collection[str], expected: Collection[str]) -> Counter:
-    """Prefix -> how many expected names stand behind it."""
-    counts: Counter = Counter()
+def _prefixes(names: Collection[str], expected: Collection[str]) -> dict[str, set[str]]:
+    """Prefix -> the names with it behind which an expected one stands."""
+    found: dict[str, set[str]] = {}
     for name in names:
-        if name in expected:
-            counts[''] += 1
-        for dot in re.finditer(r'\.', name):
-            if name[dot.end():] in expected:
-                counts[name[:dot.end()]] += 1
-    return counts
+        for start in (0, *(dot.end() for dot in re.finditer(r'\.', name))):
+            if name[start:] in expected:
+                found.setdefault(name[:start], set()).add(name)
+    return found
+
+
+def _place(containers: dict[str, dict[str, Tensor]], essential: Collection[str],
+           prefix: str | None) -> tuple[str, str] | None:
+    """The container and the prefix behind which the network's names stand. Of the containers the
+    first with more than half as many of them as any.
+
+    Raises:
+        CheckpointError: there are two places in that container.
+    """
+    found = {container: _prefixes(tensors, essential)
+             for container, tensors in containers.items()}
+    if prefix is not None:
+        found = {container: {prefix: places.get(prefix, set())}
+                 for container, places in found.items()}
+    counts = {container: max(map(len, places.values()), default=0)
+              for container, places in found.items()}
+    most = max(counts.values())
+    if not most:
+        return None
+    container = next(name for name, count in counts.items() if 2 * count > most)
+    places = found[container]
+    best = max(places, key=lambda place: len(places[place]))
+    # Another place holds other tensors, not those of the best one's stages, and about as many. If
+    # the best is not half of the network, it is another architecture, which is said elsewhere.
+    rivals = [place for place, names in places.items()
+              if 2 * len(names - places[best]) > counts[container]]
+    if rivals and 2 * counts[container] > len(essential):
+        raise _more_than_once('this network more than once', sorted([best, *rivals]))
+    return container, best
+
+
+def _more_than_once(what: str, places: list[str]) -> CheckpointError:
+    return CheckpointError(f'the checkpoint holds {what}, behind the prefixes '
+                           f'{", ".join(map(repr, places[:8]))}{", ..." * (len(places) > 8)}: say '
+                           'which with prefix=')
 
 
 def find_backbone(checkpoint: dict, expected: Collection[str],
@@ -87,10 +125,11 @@ def find_backbone(checkpoint: dict, expected: Collection[str],
         checkpoint (dict): as :func:`read_checkpoint` returns it, or a bare state dict.
         expected (Collection[str]): keys of the network's ``state_dict()``.
         prefix (str, optional): take what stands behind this prefix, ``'student.backbone.'`` say.
-            By default the prefix with most expected names behind it.
+            By default the only one with the expected names behind it.
 
     Raises:
-        CheckpointError: no tensors at all; nothing that fits; or two places that fit equally well.
+        CheckpointError: no tensors at all; nothing that fits; or two places that fit, whether or
+            not one of them lacks counters, masks or a few names more.
     """
     wanted, expected = list(expected), set(expected)
     containers = {name: tensors_by_name(checkpoint.get(name)) for name in _CONTAINERS}
@@ -102,29 +141,16 @@ def find_backbone(checkpoint: dict, expected: Collection[str],
                               f'{", ".join(_CONTAINERS)}, is expected')
     if prefix is not None and prefix and not prefix.endswith('.'):
         prefix += '.'
-    best_place, best_count, rivals = None, 0, []
-    for container, tensors in containers.items():
-        counts = _prefixes(tensors, expected)
-        ranked = counts.most_common() if prefix is None else [(prefix, counts[prefix])]
-        for candidate, count in ranked:
-            if count > best_count:
-                best_place, best_count, rivals = (container, candidate), count, []
-            elif count == best_count and best_place and container == best_place[0]:
-                rivals.append(candidate)
-    if best_place is None:
+    essential = {name for name in expected if not f'.{name}'.endswith(_OPTIONAL)}
+    place = _place(containers, essential or expected, prefix)
+    if place is None:
         some = next(iter(containers.values()))
         raise CheckpointError(
             'nothing in the checkpoint fits this network'
             f'{f" behind the prefix {prefix!r}" if prefix else ""}: it has names like '
             f'{_listed(some, 4)}, expected are names like {_listed(wanted, 4)}. Is it the '
             'checkpoint of another architecture?')
-    container, best_prefix = best_place
-    rivals = [rival for rival in rivals if not best_prefix.startswith(rival)
-              and not rival.startswith(best_prefix)] if best_count > 1 else []
-    if rivals:
-        raise CheckpointError(
-            'the checkpoint holds this network more than once, behind the prefixes '
-            f'{", ".join(repr(p) for p in sorted([best_prefix, *rivals]))}: say which with prefix=')
+    container, best_prefix = place
     tensors = containers[container]
     own = {name[len(best_prefix):]: name for name in tensors if name.startswith(best_prefix)}
     label, rename = max(_RENAMES.items(),
@@ -142,14 +168,17 @@ def bare_backbone(checkpoint: dict, prefix: str | None = None) -> FoundBackbone:
     what stands behind ``backbone.``, or else everything but the usual classifiers.
 
     Raises:
-        CheckpointError: no tensors, or none behind ``prefix``.
+        CheckpointError: no tensors, none behind ``prefix``, or several backbones.
     """
     containers = ((name, tensors_by_name(checkpoint.get(name))) for name in _CONTAINERS)
     container, tensors = next(((name, own) for name, own in containers if own),
                               ('the top level', tensors_by_name(checkpoint)))
     if prefix is None:
-        prefix = next((start for start in ('module.backbone.', 'backbone.', 'module.')
-                       if any(name.startswith(start) for name in tensors)), '')
+        places = sorted({found[0] for found in map(_BACKBONE.match, tensors) if found})
+        if len(places) > 1:
+            raise _more_than_once('several backbones', places)
+        prefix = places[0] if places else 'module.' if any(
+            name.startswith('module.') for name in tensors) else ''
     elif prefix and not prefix.endswith('.'):
         prefix += '.'
     own = {name[len(prefix):]: name for name in tensors if name.startswith(prefix)}

@@ -56,7 +56,7 @@ class _Plan:
     report: LoadReport
     missing: list[str]
     unexpected: list[str]
-    mismatched: list[str]
+    mismatched: dict[str, str]  # name -> the two shapes
 
 
 def load_pretrained(module: nn.Module,
@@ -82,7 +82,8 @@ def load_pretrained(module: nn.Module,
         prefix (str, optional): what the backbone's names in the checkpoint start with; by default
             it is found.
         allow (Sequence[str]): patterns as of a shell (``'layer3.*.gen_attention*'``) of tensors
-            that may be missing or superfluous.
+            that may be missing, superfluous or of another shape; the network's own start as it
+            initialised them.
 
     Returns:
         LoadReport: lists ``loaded``, ``folded``, ``initialized``, ``ignored``, ``approximated``,
@@ -90,15 +91,21 @@ def load_pretrained(module: nn.Module,
 
     Raises:
         CheckpointError: the checkpoint can't be read or fetched, holds values that are no numbers,
-            or does not fit: a shape differs, a tensor is missing or superfluous without an
-            explanation.
+            holds the network more than once, or does not fit: a shape differs, a tensor is missing
+            or superfluous without an explanation.
+        ValueError: the module is on ``meta``, without values.
         FileNotFoundError: there is no such file.
     """
+    state = module.state_dict()
+    without_values = [name for name, tensor in state.items() if tensor.is_meta]
+    if without_values:
+        raise ValueError(f'{type(module).__name__} is on the device meta, where nothing can be '
+                         f'loaded ({shortened(without_values)}): call '
+                         'module.to_empty(device=\'cpu\') and initialise it first')
     if isinstance(checkpoint, dict):
         source, content = 'the given dictionary', checkpoint
     else:
         source, content = str(checkpoint), read_checkpoint(local_file(checkpoint))
-    state = module.state_dict()
     try:
         found = find_backbone(content, state, prefix)
         refuse_unusable(found.tensors)
@@ -140,12 +147,18 @@ def _plan(module: nn.Module, state: dict[str, Tensor], tensors: dict[str, Tensor
         values[weight] = move.weight
         values.update({f'{conv}.{own}': value for own, value in move.mask.items()})
         _account(report, conv, source, move)
-    plan = _Plan(values, report, [], [], [])
+    plan = _Plan(values, report, [], [], {})
     done = {*report.loaded, *report.folded, *report.initialized}
     for name, tensor in state.items():
         if name in values and values[name].shape != tensor.shape:
-            plan.mismatched.append(f'{name} is {tuple(values[name].shape)} in the checkpoint, '
-                                   f'{tuple(tensor.shape)} in the network')
+            shapes = (f'{tuple(values[name].shape)} in the checkpoint, {tuple(tensor.shape)} in '
+                      'the network')
+            if _matches(name, allow):
+                del values[name]
+                report.note('initialized', name, f'allowed: {shapes}')
+                report.note('ignored', name, f'allowed: {shapes}')
+            else:
+                plan.mismatched[name] = shapes
         elif name in done:
             continue
         elif name in values:
@@ -223,6 +236,15 @@ def _why_missing(name: str, own_masks: set[str], allow: Sequence[str]) -> str | 
     return 'allowed' if _matches(name, allow) else None
 
 
+def allowing(unfit: Sequence[str], fit: Sequence[str]) -> list[str]:
+    """The fewest patterns for ``allow`` that match all ``unfit`` names and no ``fit`` one: modules
+    with nothing that fits, ``'roi_head.bbox_head.fc_cls.*'``, or else the names themselves."""
+    taken = {name[:dot.end()] for name in fit for dot in re.finditer(r'\.', name)}
+    patterns = (next((f'{name[:dot.end()]}*' for dot in re.finditer(r'\.', name)
+                      if name[:dot.end()] not in taken), name) for name in unfit)
+    return list(dict.fromkeys(patterns))
+
+
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
@@ -233,12 +255,14 @@ def _name_as_in_source(report: LoadReport, source: dict[str, str]) -> None:
         full = source.get(name)
         if full and full != name:
             report.ignored[at] = full
-            report.reasons[full] = report.reasons.pop(name)
+            report.reasons[full] = (report.reasons[name] if name in report.initialized else
+                                    report.reasons.pop(name))
 
 
 def _check(plan: _Plan, network: str, holds_backbone: bool) -> None:
     problems = {'not in the checkpoint': plan.missing, 'superfluous in the checkpoint':
-                plan.unexpected, 'of another shape': plan.mismatched}
+                plan.unexpected, 'of another shape':
+                [f'{name} is {shapes}' for name, shapes in plan.mismatched.items()]}
     if not any(problems.values()):
         return
     fitting = len(plan.report.loaded) + len(plan.report.folded)
@@ -248,8 +272,10 @@ def _check(plan: _Plan, network: str, holds_backbone: bool) -> None:
                   ' Compare depth and type of the two networks.')
         verdict = f'it holds another architecture, only {fitting} of {wanted} tensors fit.{advice}'
     else:
-        verdict = (f'{fitting} of {wanted} tensors fit, the rest has no explanation. If they may '
-                   'start at random or be left out, name them: allow=[\'layer4.*\'].')
+        patterns = allowing([*plan.mismatched, *plan.missing, *plan.unexpected],
+                            [*plan.report.loaded, *plan.report.folded])
+        verdict = (f'{fitting} of {wanted} tensors fit, the rest has no explanation. If it may '
+                   f'start as initialised or be left out, say so: allow={patterns}.')
     raise CheckpointError('\n'.join([
         f'{plan.report.source} does not fit {network}: {verdict}',
         *(f'  {what} ({len(names)}): {shortened(names, 10)}'

@@ -69,7 +69,7 @@ def _unusable_kind(name: str, tensor: Tensor) -> str | None:
     if tensor.is_complex():
         return 'complex'
     if not tensor.is_floating_point() and name.rpartition('.')[2] in _NUMBERS:
-        return str(tensor.dtype).removeprefix('torch.') + ', not floating-point'
+        return str(tensor.dtype).replace('torch.', '') + ', not floating-point'
     return None
 
 
@@ -77,13 +77,15 @@ def _refuse_expanded(tensors: Mapping[str, Tensor]) -> None:
     def bytes_of(tensor: Tensor) -> int:
         return tensor.numel() * tensor.element_size()
 
-    excess = {name: bytes_of(tensor) - tensor.untyped_storage().nbytes()
-              for name, tensor in tensors.items()}
+    def stored(tensor: Tensor) -> int:
+        return getattr(tensor, 'untyped_storage', tensor.storage)().nbytes()  # torch 1.13 has none
+
+    excess = {name: bytes_of(tensor) - stored(tensor) for name, tensor in tensors.items()}
     if sum(beyond for beyond in excess.values() if beyond > 0) > _MOST_EXPANDED:
         name = max(excess, key=excess.get)
         tensor = tensors[name]
         raise CheckpointError(f'{name} of shape {tuple(tensor.shape)} would take '
-                              f'{bytes_of(tensor):,} bytes, and {tensor.untyped_storage().nbytes():,}'
+                              f'{bytes_of(tensor):,} bytes, and {stored(tensor):,}'
                               ' are stored: the file is damaged or hostile')
 
 
@@ -93,7 +95,7 @@ def _not_numbers(name: str, tensor: Tensor) -> int:
         return 0
     # One pass without a copy for nearly all tensors; NaN and infinities show in the extremes.
     tensor = tensor.detach()
-    values = tensor if tensor.element_size() > 1 else tensor.float()
+    values = tensor if tensor.element_size() > 2 else tensor.float()  # not all torches know fp16
     low, high = values.aminmax()
     if torch.isfinite(low) and torch.isfinite(high):
         return 0

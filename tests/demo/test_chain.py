@@ -15,6 +15,7 @@ from mmengine.config import Config
 
 from gmconv_mmdet.demo.chain import DemoError, check_same_run, locked, newest_checkpoint
 from gmconv_mmdet.demo.summary import METRICS, read_metrics
+from gmconv_mmdet.weights import read_checkpoint
 
 from ..test_mmdet_tools import wait_for
 
@@ -110,7 +111,7 @@ def check_summary(output, work):
     for name, value in summary['metrics'].items():
         assert f'{name} {value:.3f}' in text
 
-    checkpoint = torch.load(work / 'epoch_4.pth', weights_only=True)
+    checkpoint = read_checkpoint(work / 'epoch_4.pth')
     trained = {key.removesuffix('.sigma'): value.item()
                for key, value in checkpoint['state_dict'].items() if key.endswith('.sigma')}
     stem = summary['sigmas'].pop('backbone.conv1')

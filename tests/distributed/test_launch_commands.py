@@ -4,10 +4,10 @@ import re
 import subprocess
 
 import pytest
-import torch
 
 from gmconv_mmdet.demo.shapes import make_shapes
 from gmconv_mmdet.reproduce.driver import LaunchOptions, launch_command, mmdet_tool
+from gmconv_mmdet.weights import read_checkpoint
 
 from ..processes import CPU
 
@@ -44,6 +44,6 @@ def test_torchrun_trains_a_detector_in_two_processes(repo, tmp_path):
     assert len(re.findall(r'Epoch\(train\)', run.stdout)) == 3  # 6 images, 2 at a time
     assert 'coco/bbox_mAP' in run.stdout or 'The testing results of the whole dataset is empty' in (
         run.stdout)
-    weights = torch.load(tmp_path / 'w' / 'epoch_1.pth')['state_dict']
+    weights = read_checkpoint(tmp_path / 'w' / 'epoch_1.pth')['state_dict']
     sigmas = {name: value for name, value in weights.items() if name.endswith('.sigma')}
     assert len(sigmas) == 16 and all((value != 5).all() for value in sigmas.values())

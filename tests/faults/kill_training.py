@@ -347,8 +347,10 @@ def leaves(node, name=''):
 def compare(undisturbed: Path, disturbed: Path, epoch: int) -> dict:
     """Bit by bit. Returns how many values were compared, and what differs."""
     import torch
+
+    from gmconv_mmdet.weights import read_checkpoint
     try:
-        ends = [torch.load(folder / f'epoch_{epoch}.pth', map_location='cpu')
+        ends = [read_checkpoint(folder / f'epoch_{epoch}.pth')
                 for folder in (undisturbed, disturbed)]
     except FileNotFoundError as error:
         return dict(equal={}, different=[str(error)])

@@ -3,6 +3,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from gmconv_mmdet.weights import read_checkpoint
+
 from .small_runner import small_runner
 
 SIGMAS = ('backbone.conv1.sigma_predictor.b1', 'backbone.layer3.0.conv2.sigma')
@@ -29,7 +31,7 @@ def test_sigmas_are_averaged_saved_and_restored(tmp_path):
     runner.train()
     assert len(trace.seen) == 8
 
-    saved = torch.load(tmp_path / 'epoch_2.pth')
+    saved = read_checkpoint(tmp_path / 'epoch_2.pth')
     for name in SIGMAS:
         average = trace.seen[0][name].clone()  # the first update copies
         for seen in trace.seen[1:]:

@@ -69,7 +69,7 @@ def test_files_are_those_of_mmengine(tmp_path, options):
     train(tmp_path / 'ours', **options)
     train(tmp_path / 'stock', **STOCK, **options)
     assert names(tmp_path / 'ours') == names(tmp_path / 'stock')
-    ours, stock = (torch.load(tmp_path / name / 'epoch_3.pth') for name in ('ours', 'stock'))
+    ours, stock = (read_checkpoint(tmp_path / name / 'epoch_3.pth') for name in ('ours', 'stock'))
     assert ours.keys() == stock.keys()
     torch.testing.assert_close(ours['state_dict'], stock['state_dict'], rtol=0, atol=0)
     assert (ours['message_hub']['runtime_info'].get('keep_ckpt_ids')
@@ -180,7 +180,7 @@ def test_resume_takes_the_newest_whole_one_and_says_so(trained, tmp_path, damage
     assert re.search(told, said), said
     assert f'resuming from {folder}/epoch_{resumed_at}.pth' in said
     assert runner.epoch == 4 and len(runner.message_hub.get_scalar('train/loss').data[0]) == 16
-    assert torch.load(folder / 'epoch_4.pth')['meta']['epoch'] == 4
+    assert read_checkpoint(folder / 'epoch_4.pth')['meta']['epoch'] == 4
 
 
 def test_the_noted_checkpoint_is_taken_silently(trained, tmp_path):
@@ -233,7 +233,7 @@ def test_best_checkpoint_stays_until_the_next_is_there(tmp_path, limits):
         train(tmp_path, hooks=[FullDisk(2)], interval=10, save_last=False, save_best='score',
               rule='less')
     best, = tmp_path.glob('best_*.pth')
-    assert best.name == 'best_score_epoch_1.pth' and torch.load(best)['state_dict']
+    assert best.name == 'best_score_epoch_1.pth' and read_checkpoint(best)['state_dict']
 
 
 def test_checkpoints_in_a_folder_of_their_own(tmp_path):

@@ -4,6 +4,7 @@ import math
 import os
 import pickle
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,28 @@ HOSTILE = {
     'a numpy array of objects': (
         lambda mark: np.array([None], dtype=object), 'was refused: it holds the numpy dtype'),
 }
+# Pickles that no pickler writes, by their opcodes.
+_MEAN = b'cbuiltins\ngetattr\ncmmengine.logging.history_buffer\nHistoryBuffer\nU\x04mean\x86R'
+PROGRAMS = {
+    'a pickle that sets the defaults of a function': (
+        _MEAN + b'}U\x0c__defaults__K\x01\x85sb',
+        'was refused: it holds a state for a class or function'),
+    'a pickle that calls what it looked up': (
+        _MEAN + b')R', 'was refused: it holds a call of a class or function'),
+    'a pickle that sets a class\'s attributes': (
+        b'cmmengine.logging.history_buffer\nHistoryBuffer\n}U\x06updateK\x01sb',
+        'was refused: it holds a state for a class or function'),
+    'a key nested 200,000 deep, to overflow the stack': (
+        b'})' + b'\x85' * 200_000 + b'K\x01s', 'was refused: it holds a tuple as the key'),
+}
+for _fault, (_program, _says) in PROGRAMS.items():
+    @case('checkpoint', _fault, LOAD, refused=_says)
+    def programmed(folder, program=_program):
+        with zipfile.ZipFile(folder / 'x.pth', 'w') as archive:
+            archive.writestr('x/data.pkl', b'\x80\x02' + program + b'.')
+        return loads(folder / 'x.pth')
+
+
 for _fault, (_payload, _says) in HOSTILE.items():
     @case('checkpoint', _fault, LOAD, refused=_says)
     def hostile(folder, payload=_payload):
@@ -202,6 +225,18 @@ def a_folder(folder):
     return loads(folder / 'x.pth')
 
 
+@case('checkpoint', 'good, but the network is on the device meta', LOAD, refused='to_empty')
+def on_meta(folder):
+    return lambda: load_pretrained(network().to('meta'), saved(folder, STATE))
+
+
+@case('checkpoint', 'a tar archive', LOAD, refused='is a tar archive')
+def tar(folder):
+    with tarfile.open(folder / 'x.pth', 'w') as archive:
+        archive.add(saved(folder, STATE, 'inner.pth'), 'inner.pth')
+    return loads(folder / 'x.pth')
+
+
 @case('checkpoint', 'an unknown kind of link', LOAD, refused='unknown kind of link')
 def link(folder):
     return lambda: load_pretrained(network(), 'ftp://example.org/x.pth')
@@ -254,6 +289,10 @@ CONTENTS = {
     'the network twice (student and teacher)': (
         {f'{who}.{n}': t for who in ('student', 'teacher') for n, t in STATE.items()},
         'more than once'),
+    'the network twice, the second without counters and masks': (
+        {**{f'backbone.{n}': t for n, t in STATE.items()},
+         **{f'backbone.backbone.{n}': t for n, t in STATE.items() if 'num' not in n
+            and 'sigma' not in n}}, 'more than once'),
     'a name of a million dots': ({**STATE, '.' * 10**6: torch.ones(1)}, 'as none in a network'),
     'a name with control codes of a terminal': ({**STATE, '\x1b[2Jx': torch.ones(1)},
                                                 'as none in a network'),

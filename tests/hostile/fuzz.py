@@ -64,8 +64,8 @@ GLOBALS = ['numpy dtype', 'numpy ndarray', 'numpy._core.multiarray _reconstruct'
            'torch._utils _rebuild_tensor_v2', 'torch._utils _rebuild_parameter',
            'torch._utils _rebuild_meta_tensor_no_storage', 'torch._utils _rebuild_sparse_tensor',
            'torch._tensor _rebuild_from_type_v2', 'torch._utils _rebuild_wrapper_subclass',
-           'gmconv_mmdet.weights.safe_load _PlainArray',
-           'gmconv_mmdet.weights.safe_load _PlainDtype']
+           'gmconv_mmdet.weights.safe_pickle _Maker',
+           'mmengine.logging.history_buffer HistoryBuffer.mean']
 
 
 @st.composite

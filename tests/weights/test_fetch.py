@@ -58,6 +58,23 @@ def test_downloads_once_where_mmengine_looks(server, hub):
     assert not list(hub.glob('*.partial'))
 
 
+def test_a_read_only_cache_with_the_file_in_it(server, hub):
+    """A lock that can't be made is what root, too, meets in a folder that nobody may write to."""
+    www, url, requests = server
+    name, content = publish(www)
+    hub.mkdir(parents=True)
+    (hub / name).write_bytes(content)
+    (hub / f'{name}.lock').mkdir()
+    hub.chmod(0o555)
+    try:
+        assert local_file(f'{url}/{name}').read_bytes() == content and not requests
+    finally:
+        hub.chmod(0o755)
+    (hub / name).unlink()
+    with pytest.raises(CheckpointError, match="can't be kept in .*: set TORCH_HOME to"):
+        local_file(f'{url}/{name}')
+
+
 def _fetch(hub_dir, link, queue):
     torch.hub.set_dir(hub_dir)
     queue.put(sha256(local_file(link)))

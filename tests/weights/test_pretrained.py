@@ -1,6 +1,9 @@
 """load_pretrained and GMPretrained on whole backbones: every tensor accounted for, outputs kept."""
+import ast
 import logging
+import re
 
+import mmengine.hub
 import pytest
 import timm
 import torch
@@ -10,11 +13,13 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
+from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
 from safetensors.torch import save_file
 
 from gmconv_mmdet.backbones import GMResNet
 from gmconv_mmdet.weights import CheckpointError, load_pretrained
+from gmconv_mmdet.weights.pretrained import allowing
 
 DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
 NONE = (False, ) * 4
@@ -215,9 +220,84 @@ def test_what_does_not_fit_is_listed_and_nothing_written(spoil, says):
         load_pretrained(net, spoilt)
     assert 'allow=' in str(error.value) and 'does not fit GMResNet' in str(error.value)
     assert all(torch.equal(t, before[n]) for n, t in net.state_dict().items())
-    if spoil is not of_another_shape:
-        report = load_pretrained(net, spoilt, allow=['layer2.0.conv1.*', '*.attention.*'])
-        assert 'allowed' in report.reasons.values()
+    advised = re.search(r'allow=(\[.*\])', str(error.value))[1]
+    report = load_pretrained(net, spoilt, allow=ast.literal_eval(advised))
+    assert any(reason.startswith('allowed') for reason in report.reasons.values())
+    accounted(report, net, spoilt)
+
+
+def detector(kind, classes):
+    config = mmengine.hub.get_config(f'mmdet::{kind}_r50_fpn_1x_coco.py').model
+    config.backbone = dict(type='GMResNet', depth=18, base_channels=8, out_indices=(0, 1, 2, 3))
+    config.neck.update(in_channels=[8, 16, 32, 64], out_channels=8)
+    if 'roi_head' in config:
+        config.rpn_head.update(in_channels=8, feat_channels=8)
+        config.roi_head.bbox_roi_extractor.out_channels = 8
+        config.roi_head.bbox_head.update(in_channels=8, fc_out_channels=8, num_classes=classes)
+    else:
+        config.bbox_head.update(in_channels=8, feat_channels=8, num_classes=classes)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(config)
+
+
+@pytest.mark.parametrize('kind, advised', [
+    ('faster_rcnn/faster-rcnn', ['roi_head.bbox_head.fc_cls.*', 'roi_head.bbox_head.fc_reg.*']),
+    ('retinanet/retinanet', ['bbox_head.retina_cls.*'])])
+def test_a_detector_of_80_classes_starts_one_of_3(kind, advised, tmp_path):
+    torch.manual_seed(0)
+    trained, net = detector(kind, 80), detector(kind, 3)
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'x.pth')
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(CheckpointError, match='of another shape') as error:
+        load_pretrained(net, tmp_path / 'x.pth')
+    assert f'allow={advised}' in str(error.value)
+    report = load_pretrained(net, tmp_path / 'x.pth', allow=advised)
+    accounted(report, net, trained.state_dict())
+    for name, tensor in net.state_dict().items():
+        new = any(name.startswith(module[:-1]) for module in advised)
+        assert torch.equal(tensor, before[name] if new else trained.state_dict()[name]), name
+        assert (name in report.initialized) == new
+    shapes = report.reasons[advised[0].replace('*', 'weight')]
+    assert re.match(r'allowed: \(.*\) in the checkpoint, \(.*\) in the network', shapes)
+    assert advised[0].replace('*', 'weight') in str(report)
+
+
+def test_what_is_of_another_shape_may_have_another_name_in_the_file():
+    net, source = resnet(depth=18), of_another_shape(resnet(depth=18).state_dict())
+    report = load_pretrained(net, {f'backbone.{name}': tensor for name, tensor in source.items()},
+                             allow=['conv1.weight'])
+    assert 'conv1.weight' in report.initialized and 'backbone.conv1.weight' in report.ignored
+    assert report.reasons['conv1.weight'] == report.reasons['backbone.conv1.weight']
+
+
+def test_the_advice_covers_what_does_not_fit_and_nothing_else():
+    fit = ['a.b.c.weight', 'a.x.weight', 'first']
+    for unfit, patterns in ((['a.b.d.weight', 'a.b.d.bias'], ['a.b.d.*']),
+                            (['a.b.c.bias', 'last'], ['a.b.c.bias', 'last']),
+                            (['z.a.b', 'z.c.d', 'a.y.q.r'], ['z.*', 'a.y.*'])):
+        assert allowing(unfit, fit) == patterns
+
+
+def test_a_network_on_meta_is_an_error():
+    net = resnet(depth=18)
+    state = net.state_dict()
+    with pytest.raises(ValueError, match=r'GMResNet is on the device meta.*to_empty\(device='):
+        load_pretrained(net.to('meta'), state)
+    head = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2, device='meta'))
+    with pytest.raises(ValueError, match=r'meta.*\(1.weight, 1.bias\)'):
+        load_pretrained(head, head.state_dict())
+
+
+def test_teacher_and_student(tmp_path):
+    teacher, net = resnet(depth=18), resnet(depth=18, trained=False)
+    student = {n: t + 1 for n, t in teacher.state_dict().items() if 'num_batches' not in n}
+    torch.save(dict(state_dict={**{f'student.backbone.{n}': t for n, t in student.items()},
+                                **{f'teacher.backbone.{n}': t
+                                   for n, t in teacher.state_dict().items()}}), tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match="'student.backbone.', 'teacher.backbone.'.*prefix="):
+        load_pretrained(net, tmp_path / 'x.pth')
+    load_pretrained(net, tmp_path / 'x.pth', prefix='student.backbone.')
+    assert torch.equal(net.bn1.weight, student['bn1.weight'])
 
 
 def test_another_architecture_and_nothing_at_all(tmp_path):
