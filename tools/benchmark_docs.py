@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from gmconv_mmdet.benchmark.page import draw, flat, page
+from gmconv_mmdet.benchmark.page import draw, page
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,8 +18,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--json', type=Path, nargs='+',
-                        help='results of tools/benchmark.py, tools/time_shares.py, or the stage '
-                        'benchmark of tools/gpu_evidence.sh; docs/benchmarks/*.json by default')
+                        help='results of tools/benchmark.py and tools/time_shares.py; '
+                        'docs/benchmarks/*.json by default')
     parser.add_argument('--out', type=Path, default=ROOT / 'docs' / 'benchmarks.md')
     parser.add_argument('--plot', type=Path, default=ROOT / 'docs' / 'images' / 'growth.png')
     args = parser.parse_args()
@@ -29,7 +29,7 @@ def main() -> int:
               '--json docs/benchmarks/quick.json', file=sys.stderr)
         return 1
     files = [(path, json.loads(path.read_text())) for path in paths]
-    sweeps = next(filter(None, (flat(content).get('growth') for _, content in files)), None)
+    sweeps = next(filter(None, (content.get('growth') for _, content in files)), None)
     if sweeps:
         draw(sweeps, args.plot)
     args.out.write_text(page(files, 'python tools/benchmark_docs.py', os.path.relpath(

@@ -14,9 +14,19 @@ from mmengine.logging import MMLogger
 
 from gmconv_mmdet.benchmark import suite, time_shares
 from gmconv_mmdet.benchmark.tables import shares_tables
-from gmconv_mmdet.evidence.coco_rows import full_size_config
+from gmconv_mmdet.reproduce.coco_folder import CocoFolder, find_coco_folder
 from gmconv_mmdet.reproduce.rows import select_rows
+from gmconv_mmdet.reproduce.run_config import RunOptions, run_config
 from gmconv_mmdet.reproduce.run_folder import write_json
+
+
+def data_folder(root: Path) -> CocoFolder:
+    """COCO 2017, or COCO128 with all its images for training and for evaluation."""
+    whole = 'annotations/instances_all.json'
+    if not (root / whole).is_file():
+        return find_coco_folder(root)
+    return find_coco_folder(root, train_annotations=whole, val_annotations=whole,
+                            train_images='images', val_images='images')
 
 
 def main() -> None:
@@ -36,9 +46,12 @@ def main() -> None:
     MMLogger.get_instance('time_shares', log_level='WARNING')  # the last one made is used
     row, = select_rows('V', [args.row])
     results = suite.record(['python', 'tools/time_shares.py', *sys.argv[1:]])
+    config = run_config(row, 0, RunOptions(data_folder(args.data_root),
+                                           images_per_gpu=args.images_per_gpu))
+    config.model.backbone.init_cfg = None
     results['time_shares'] = dict(row=row.name, **time_shares.measure(
-        full_size_config(row, args.data_root, args.images_per_gpu), args.iterations, args.images,
-        args.device, say=lambda text: print(text, file=sys.stderr)))
+        config, args.iterations, args.images, args.device,
+        say=lambda text: print(text, file=sys.stderr)))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.json, results)

@@ -20,6 +20,8 @@ What a network with masks costs beside the same network without. Variants take t
 ```bash
 python tools/benchmark.py --quick        # two minutes on two cores
 ```
+
+Nothing was measured on a GPU yet; `tools/dev/gpu.sh` has the commands for one.
 '''
 
 
@@ -28,11 +30,11 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
 
     Args:
         files (Sequence[tuple[Path, dict]]): each file's name and content, of
-            ``tools/benchmark.py``, ``tools/time_shares.py`` or the stage ``benchmark`` of ``tools/gpu_evidence.sh``.
+            ``tools/benchmark.py`` or ``tools/time_shares.py``.
         command (str): what makes the page.
         picture (str, optional): the plot of :func:`draw`, relative to the page.
     """
-    contents = [(path, flat(content)) for path, content in files]
+    contents = list(files)
     lines = [_HEAD.format(command=command), '## Targets', '',
              'As ratios to the plain network in the same run; backbone, 2 x 3 x 512 x 512 or more.',
              '', *_targets(contents)]
@@ -57,22 +59,10 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
         if 'time_shares' in content:
             lines += ['', f'## Time shares: {content["time_shares"]["row"]}', '',
                       'Images of COCO128 resized as for COCO (1333x800), loaded in the training '
-                      'process; random weights, so that hardly a box reaches the metric (its time '
-                      'on plausible boxes: `tools/compare_coco_eval.py`).', '',
+                      'process; random weights, so that hardly a box reaches the metric.', '',
                       *tables.environment_lines(content), '',
                       *tables.shares_tables(content['time_shares'])]
     return '\n'.join(lines) + '\n'
-
-
-def flat(content: dict[str, Any]) -> dict[str, Any]:
-    """Results of a stage of ``tools/gpu_evidence.sh`` in the form of ``tools/benchmark.py``."""
-    if 'parts' not in content:
-        return content
-    done = [part['result'] for part in content['parts'].values() if part['done']]
-    return dict(command='bash tools/gpu_evidence.sh', code=content['code'],
-                environment=content['environment'],
-                runs=[result for result in done if 'rows' in result],
-                growth=[result for result in done if 'points' in result])
 
 
 def _targets(contents: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[str]:

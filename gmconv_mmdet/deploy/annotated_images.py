@@ -19,7 +19,9 @@ from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 
 from ..config_file import config_scope
-from ..evaluation.compare import NAMES
+
+_STATISTICS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR100', 'AR300', 'AR1000', 'ARS', 'ARM',
+               'ARL')  # COCOeval's, in its order, with the limits on detections set below
 
 
 class AnnotatedImages:
@@ -91,7 +93,7 @@ class AnnotatedImages:
                         for name, value in self._statistics(truth, found[kind], kind).items()}
 
     def _statistics(self, truth: COCO, found: list[dict], kind: str) -> dict[str, float]:
-        names = [f'{kind} {name}' for name in NAMES]
+        names = [f'{kind} {name}' for name in _STATISTICS]
         if not found:
             return dict.fromkeys(names, 0.0)
         evaluation = COCOeval(truth, truth.loadRes(found), kind)
@@ -102,4 +104,4 @@ class AnnotatedImages:
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        return dict(zip(names, map(float, evaluation.stats[:len(NAMES)])))
+        return dict(zip(names, map(float, evaluation.stats[:len(_STATISTICS)])))

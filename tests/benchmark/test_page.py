@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gmconv_mmdet.benchmark import growth
-from gmconv_mmdet.benchmark.page import draw, flat, page
+from gmconv_mmdet.benchmark.page import draw, page
 from gmconv_mmdet.benchmark.suite import record
 from gmconv_mmdet.benchmark.targets import verdicts
 
@@ -54,14 +54,6 @@ def test_growth_is_measured_and_drawn(tmp_path):
     assert len(growth.table(found)) == 4
     draw([found, found], tmp_path / 'a' / 'growth.png')
     assert (tmp_path / 'a' / 'growth.png').stat().st_size > 5000
-
-
-def test_stages_of_the_gpu_are_read_too():
-    run, = results(1.)['runs']
-    stage = dict(code='c', environment={}, parts=dict(
-        a=dict(done=True, result=run), b=dict(done=False, error='e'),
-        c=dict(done=True, result=dict(points=[]))))
-    assert flat(stage)['runs'] == [run] and len(flat(stage)['growth']) == 1
 
 
 @pytest.mark.slow

@@ -11,12 +11,55 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from gmconv_mmdet.evaluation import FastCocoMetric
-from gmconv_mmdet.evaluation.compare import plausible_detections, repeat_images
 from gmconv_mmdet.evaluation.fast_coco_metric import faster_coco_eval
 
 pytest.importorskip('faster_coco_eval')
 TWELVE = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000',
           'AR_s@1000', 'AR_m@1000', 'AR_l@1000']
+
+
+def repeat_images(annotations: dict, images: int) -> dict:
+    """A COCO annotation dict with ``images`` images: the given ones over and over, with new ids."""
+    sources = annotations['images']
+    by_image = {image['id']: [] for image in sources}
+    for annotation in annotations['annotations']:
+        by_image[annotation['image_id']].append(annotation)
+    result = dict(categories=annotations['categories'], images=[], annotations=[])
+    for i in range(images):
+        source = sources[i % len(sources)]
+        result['images'].append(dict(source, id=i + 1))
+        for annotation in by_image[source['id']]:
+            result['annotations'].append(dict(annotation, image_id=i + 1,
+                                              id=len(result['annotations']) + 1))
+    return result
+
+
+def plausible_detections(annotations: dict, rng: np.random.Generator,
+                         per_image: int = 100) -> list[dict]:
+    """Detections such as a detector's, ``per_image`` an image: the annotated boxes, somewhat off
+    and sometimes of another class, and boxes of nothing with low scores. Scores can tie."""
+    categories = [category['id'] for category in annotations['categories']]
+    boxes = {image['id']: [] for image in annotations['images']}
+    for annotation in annotations['annotations']:
+        boxes[annotation['image_id']].append(annotation)
+    detections = []
+    for image in annotations['images']:
+        size = np.array([image['width'], image['height']] * 2, dtype=float)
+        for i in range(per_image):
+            annotated = boxes[image['id']]
+            if i < 2 * len(annotated):
+                source = annotated[i % len(annotated)]
+                box = np.array(source['bbox']) * rng.normal(1, 0.1, 4)
+                category = source['category_id'] if rng.random() < 0.9 else rng.choice(categories)
+                score = rng.beta(4, 2)
+            else:
+                corner, extent = rng.random(2) * 0.8, rng.random(2) * 0.2
+                box = np.concatenate([corner, extent]) * size
+                category, score = rng.choice(categories), rng.beta(1, 6)
+            detections.append(dict(image_id=image['id'], category_id=int(category),
+                                   bbox=[float(v) for v in np.abs(box)],
+                                   score=round(float(score), 3)))
+    return detections
 
 
 @pytest.fixture(scope='module')

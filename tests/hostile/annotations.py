@@ -193,17 +193,3 @@ def head(folder):
 def objects(folder):
     (folder / 'x.json').write_text(json.dumps(dict(images=[dict(id=1)], annotations=[])))
     return lambda: draw_objects(folder / 'x.json', 3)
-
-
-@case('annotations', 'not JSON', '`tools/compare_coco_eval.py`', refused='not readable as JSON')
-def compare_no_json(folder):
-    (folder / 'x.json').write_text('[1, 2')
-    return lambda: tool('compare_coco_eval.py', folder / 'x.json')
-
-
-@case('annotations', 'an unknown image', '`tools/compare_coco_eval.py`',
-      refused='belong to images that it lacks')
-def compare_unknown_image(folder):
-    root = data(folder)
-    edit_json(root / TRAIN, first_box(image_id=12345))
-    return lambda: tool('compare_coco_eval.py', root / TRAIN)

@@ -31,21 +31,6 @@ def write_coco(root: Path, images: int = 4, size: tuple[int, int] = (96, 64)) ->
 
 
 @pytest.fixture
-def small_cifar(shared_data, tmp_path) -> Path:
-    """Each 50th of the real CIFAR-10's images, packed alike: 1,000 to train on, 200 to test on."""
-    folder = tmp_path / 'small cifar'
-    folder.mkdir()
-    for split in ('train', 'test'):
-        with np.load(shared_data / f'cifar10_{split}.npz') as packed:
-            jpeg, offsets = packed['jpeg'], packed['offsets']
-            files = [jpeg[start:end] for start, end in zip(offsets[:-1:50], offsets[1::50])]
-            np.savez(folder / f'cifar10_{split}.npz', jpeg=np.concatenate(files),
-                     offsets=np.cumsum([0, *map(len, files)]), labels=packed['labels'][::50],
-                     classes=packed['classes'])
-    return folder
-
-
-@pytest.fixture
 def small_coco(tmp_path) -> Path:
     return write_coco(tmp_path / 'some data')
 

@@ -1,11 +1,11 @@
 """Trains the demo's detector with adversarial learning rates and watches every mask.
 
-    OMP_NUM_THREADS=2 python -m tests.hostile.numbers --work-dir DIR --json docs/numbers.json
-    python -m tests.hostile.numbers --json docs/numbers.json --table       print the table again
-    python -m tests.hostile.numbers --work-dir DIR --cost 60       CPU time of ``DivergenceHook``
+    OMP_NUM_THREADS=2 python tools/dev/stress_masks.py
+    python tools/dev/stress_masks.py --table      print the table again
+    python tools/dev/stress_masks.py --cost 60    CPU time of ``DivergenceHook``
 
-The demo's network and images, 64 pixels (``--size``) and 2 images at a time, 2,000 iterations in fp32 and with
-backbone and neck in bf16 autocast. A run ends early only where ``DivergenceHook`` stops it. In
+The demo's network and images, 64 pixels (``--size``) and 2 images at a time, 2,000 iterations in
+fp32 and with backbone and neck in bf16 autocast. Only ``DivergenceHook`` ends a run early. In
 every iteration and every GMConv finite sigmas have to give masks in [0, 1], and a finite gradient
 of a mask a finite one of its sigma. Finished runs are not repeated.
 """
@@ -109,7 +109,7 @@ def adapted_config(recipe: dict, work_dir: Path, data: Path, iterations: int,
     cfg.default_hooks.logger.interval = 500
     cfg.custom_hooks = [dict(type='DivergenceHook')]
     cfg.log_level = 'WARNING'
-    cfg.experiment_name = f'numbers-{time.monotonic_ns()}'
+    cfg.experiment_name = f'stress_masks-{time.monotonic_ns()}'
     return cfg
 
 
@@ -190,8 +190,8 @@ def table(records: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/numbers'))
-    parser.add_argument('--json', type=Path, default=Path('docs/numbers.json'))
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/stress_masks'))
+    parser.add_argument('--json', type=Path, default=Path('work_dirs/stress_masks/results.json'))
     parser.add_argument('--cost', type=int, metavar='N', help='measure over N iterations instead')
     parser.add_argument('--iterations', type=int, default=ITERATIONS)
     parser.add_argument('--size', type=int, default=64, help='pixels (default: %(default)s)')
@@ -216,6 +216,7 @@ def main() -> None:
                 print(f'{name}, {precision}', flush=True)
                 records.append(run(name, precision, args.work_dir, data, args.iterations,
                                    args.size))
+                args.json.parent.mkdir(parents=True, exist_ok=True)
                 args.json.write_text(json.dumps(records, indent=1) + '\n')
     print(table(records))
 

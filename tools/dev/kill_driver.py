@@ -1,11 +1,11 @@
 """Kill the driver again and again, and see that it loses and repeats nothing.
 
-    python tests/reproduce/kill_driver.py --data-root COCO128 --work-root W --kills 12
+    python tools/dev/kill_driver.py --data-root COCO128 --work-root W --kills 12
 
 Rehearses Table V (all fourteen rows unless --rows says fewer) and sends SIGKILL to the driver, and
 to nothing else, at random moments. Then lets it finish, checks what lies on disk, writes the report
-and prints what happened, as Markdown. By hand or from test_kill_driver.py; all fourteen rows take a
-quarter of an hour on two idle CPU cores.
+and prints what happened, as Markdown. All fourteen rows take a quarter of an hour on two
+idle CPU cores.
 """
 import argparse
 import json

@@ -1,6 +1,6 @@
 """Kill trainings at random moments, resume them, and compare what comes out with undisturbed ones.
 
-    python tests/faults/kill_training.py --coco128 COCO128 --work-root W --json OUT.json
+    python tools/dev/kill_training.py --coco128 COCO128 --work-root W --json OUT.json
 
 Trains, with mmdet's tools/train.py and fixed seeds,
 
@@ -16,7 +16,7 @@ Every training's end is compared with that of an undisturbed one, bit by bit: we
 optimizer, losses of every iteration, validation metrics. At last a training on a full disk.
 
 One thread a process, since sums in threads have no fixed order. Where mount is allowed to root
-only: `unshare -rm python tests/faults/kill_training.py ...`.
+only: `unshare -rm python tools/dev/kill_training.py ...`.
 
 Processes are forked from this one, which has imported what they need: they start within a second.
 """
@@ -484,7 +484,7 @@ def main() -> int:
     faults = closing(report, time.monotonic() - begin)
     if args.json:
         args.json.write_text(json.dumps(dict(
-            command='python tests/faults/kill_training.py', seed=args.seed, epochs=args.epochs,
+            command='python tools/dev/kill_training.py', seed=args.seed, epochs=args.epochs,
             images=args.images, seconds=round(time.monotonic() - begin),
             environment=environment(), scenarios=report), indent=1) + '\n')
     return 1 if faults else 0
