@@ -76,7 +76,7 @@ python_fault() {
     version="$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" \
         || { say 'does not run'; return; }
     case "$version" in
-        3.10 | 3.11 | 3.12) ;;
+        3.10 | 3.11 | 3.12 | 3.13) ;;
         *) say "is Python $version"; return ;;
     esac
     "$1" -c 'import ensurepip, venv' 2>/dev/null \
