@@ -132,7 +132,11 @@ def _shrink(cfg: Config) -> None:
 
 def backbone_weights(cfg: Config) -> str | None:
     """Where a config's backbone starts from, None for a random start."""
-    return (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    for part in _dicts(cfg.model.get('backbone')):
+        for init in _dicts(part.get('init_cfg')):
+            if init.get('checkpoint'):
+                return init['checkpoint']
+    return None
 
 
 def write_config(cfg: Config, path: Path) -> None:
