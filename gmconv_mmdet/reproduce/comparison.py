@@ -72,7 +72,8 @@ def summary(results: Sequence[dict]) -> dict:
                                     for metric, d in one.items()},
                 seeds_needed=seeds_needed(spread, DIFFERENCE) if spread is not None else None))
     return dict(
-        baseline=baseline, config=results[0]['base_config'], difference=DIFFERENCE,
+        baseline=baseline, config=results[-1]['base_config'], difference=DIFFERENCE,
+        overrides=results[0].get('shared_overrides', []),
         variants=variants, differences=differences,
         masks=[mask_story(result) for result in results if result['masks']['final']],
         runs=[{key: result.get(key) for key in (
@@ -146,8 +147,8 @@ def markdown(told: dict) -> str:
     """The report without pictures."""
     metrics = [metric for metric in COCO_METRICS
                if any(one['metrics'][metric] for one in told['variants'])]
-    lines = [f'# {told["config"]}: does it help?', '', *PREFACE, '',
-             '## Mean and spread', '', *grid(*measured_table(told, metrics)), '',
+    lines = [f'# {told["config"]}: does it help?', '', *'\n\n'.join(PREFACE).split('\n'), '',
+             *_shared(told), '## Mean and spread', '', *grid(*measured_table(told, metrics)), '',
              f'## Differences from {told["baseline"]}, paired by seed', '']
     lines += (grid(*difference_table(told, metrics)) if told['differences'] else
               ['The baseline or the variants have no finished run.'])
@@ -161,13 +162,18 @@ def markdown(told: dict) -> str:
     return '\n'.join(lines)
 
 
+def _shared(told: dict) -> list[str]:
+    return [f'Overrides of all variants: {" ".join(told["overrides"])}', ''] if told[
+        'overrides'] else []
+
+
 PREFACE = (
-    'Box AP in per cent as mmdet reports it, to one decimal. Mean ± sample standard deviation '
-    '(number of seeds).',
+    'Box AP in per cent as mmdet reports it, to one decimal. Mean ± sample standard deviation over '
+    'the seeds; a single seed has none.',
     'Runs of one seed share the order and augmentation of the images and every initial tensor that '
     'agrees in name and shape.',
-    'Differences: mean [95 % confidence interval, Student\'s t on the paired differences] (number '
-    f'of pairs). Seeds for {DIFFERENCE}: pairs with which a paired two-sided test at 5 % sees a '
+    'Differences: mean [95 % confidence interval, Student\'s t on the paired differences]; one pair '
+    f'has no interval. Seeds for {DIFFERENCE}: pairs with which a paired two-sided test at 5 % sees a '
     f'true difference of {DIFFERENCE} AP with a power of 80 %, by the spread seen here. An '
     'interval that holds 0 shows no effect and does not show that there is none.')
 
@@ -181,10 +187,11 @@ def measured_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], list[
         if one is None:
             return ''
         spread = '' if one['spread'] is None else f' ± {one["spread"]:.2f}'
-        return f'{one["mean"]:.2f}{spread} ({one["seeds"]})'
+        return f'{one["mean"]:.2f}{spread}'
 
-    return (['variant', *metrics, 'overrides'],
-            [[one['name'], *(cell(one['metrics'][metric]) for metric in metrics),
+    return (['variant', 'seeds', *metrics, 'overrides'],
+            [[one['name'], ' '.join(map(str, one['seeds'])),
+              *(cell(one['metrics'][metric]) for metric in metrics),
               ' '.join(one['overrides'])] for one in told['variants']])
 
 
@@ -193,8 +200,8 @@ def difference_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], lis
         if one is None:
             return ''
         if one['low'] is None:
-            return f'{one["mean"]:+.2f} (1 pair: no interval)'
-        return f'{one["mean"]:+.2f} [{one["low"]:+.2f}, {one["high"]:+.2f}] ({one["pairs"]})'
+            return f'{one["mean"]:+.2f} (no interval)'
+        return f'{one["mean"]:+.2f} [{one["low"]:+.2f}, {one["high"]:+.2f}]'
 
     body = []
     for one in told['differences']:
@@ -202,8 +209,8 @@ def difference_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], lis
         more = ('unknown: needs 2 pairs' if ap is None or ap['spread'] is None else
                 'over 10,000' if needed is None else
                 f'{needed} ({max(0, needed - ap["pairs"])} more)')
-        body.append([one['name'], *(cell(one['metrics'][metric]) for metric in metrics), more])
-    return ['variant', *metrics, f'seeds for {told["difference"]} AP'], body
+        body.append([one['name'], str(ap['pairs'] if ap else 0), *(cell(one['metrics'][metric]) for metric in metrics), more])
+    return ['variant', 'pairs', *metrics, f'seeds for {told["difference"]} AP'], body
 
 
 def drift_tables(told: dict):
@@ -248,5 +255,6 @@ def write_comparison(results: Sequence[dict], folder: Path) -> list[Path]:
                if any(one['metrics'][metric] for one in told['variants'])]
     tables = dict(measured=measured_table(told, metrics), drift=list(drift_tables(told)),
                   differences=difference_table(told, metrics), runs=run_table(told))
-    paths[2].write_text(page(told, list(results), tables, PREFACE, mask_values), encoding='utf-8')
+    paths[2].write_text(page(told, list(results), tables, [*PREFACE, *_shared(told)[:1]],
+                             mask_values), encoding='utf-8')
     return paths

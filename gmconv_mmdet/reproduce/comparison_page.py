@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,22 +16,23 @@ _STYLE = '''
  --line: #3a3f47; --panel: #1f2329; --c0: #aab1bd; --c1: #6cb2ff; --c2: #ff9a62; --c3: #6fdd8b;
  --c4: #cf9bff; --c5: #f5c451; --c6: #ff8fbf; --c7: #5fd4e8; --truth: #6fdd8b; --found: #ffa94d } }
 body { background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sans-serif;
- max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+ max-width: 80rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 p, li { max-width: 50rem } .dim { color: var(--dim) } .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left;
- white-space: nowrap } th { color: var(--dim); font-weight: 600 }
+ white-space: nowrap; vertical-align: top }
+td.long { white-space: normal; min-width: 14rem; max-width: 22rem; overflow-wrap: anywhere } th { color: var(--dim); font-weight: 600 }
 .warn { color: var(--c2); font-weight: 600 }
 .row { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; background: var(--panel);
  border: 1px solid var(--line); border-radius: 6px; padding: .6rem }
-figcaption { font-size: 13px; color: var(--dim); margin-bottom: .3rem }
+figcaption { contain: inline-size; font-size: 13px; color: var(--dim); margin-bottom: .3rem }
 svg { display: block } svg text { fill: var(--text); font: 11px system-ui, sans-serif }
 svg .dim { fill: var(--dim) } svg .axis { stroke: var(--line) }
 details summary { cursor: pointer; color: var(--dim) }
 '''
 _PANEL = 380, 230  # pixels of a chart
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 30
 
 
 def page(told: dict, results: Sequence[dict], tables: dict, preface: Sequence[str],
@@ -79,9 +81,13 @@ def _warn(verdict: str) -> str:
 
 def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     head = ''.join(f'<th>{_text(cell)}</th>' for cell in header)
-    rows = ''.join('<tr>' + ''.join(f'<td>{_text(cell)}</td>' for cell in row) + '</tr>'
+    rows = ''.join('<tr>' + ''.join(_cell(cell) for cell in row) + '</tr>'
                    for row in body)
     return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _cell(cell: str) -> str:
+    return f'<td{" class=long" if len(cell) > 40 else ""}>{_text(cell)}</td>'
 
 
 def _figure(caption: str, svg: str) -> str:
@@ -102,13 +108,11 @@ def _label(x: float, y: float, text: object, anchor: str = 'middle', more: str =
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to eight round numbers from low to high."""
-    span = max(high - low, 1e-9)
-    step = 10.0 ** len(str(int(span)))
-    while span / step < 4:
-        step /= 2 if f'{step:.0e}'[0] != '5' else 2.5
-    first = -int(-low // step) if low > 0 else int(low / step)
-    return [step * i for i in range(first, int(high / step) + 1)]
+    """Round numbers from low to high, four to ten of them."""
+    power = 10.0 ** math.floor(math.log10(max(high - low, 1e-9) / 4))
+    step = max(power * factor for factor in (1, 2, 5) if power * factor <= (high - low) / 4 or
+               factor == 1)
+    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _differences(told: dict, color: dict) -> str:
@@ -140,7 +144,8 @@ def _differences(told: dict, color: dict) -> str:
             out.append(_line(place(found['low']), y, place(found['high']), y,
                              f'stroke="{ink}" stroke-width="2"'))
         out.append(f'<circle cx="{place(found["mean"]):.1f}" cy="{y}" r="4.5" fill="{ink}"/>')
-    out.append(_label((left + width) / 2, bottom + 32, 'difference in points of AP', more='class="dim"'))
+    out.append(_label((left + width) / 2, bottom + 32, 'difference in points of AP',
+                      more='class="dim"'))
     return _figure('Large points: mean paired difference, line: 95 % interval (cut off where it '
                    'leaves the picture), small points: single seeds', _svg(width, bottom + 40,
                                                                           ''.join(out)))
@@ -159,10 +164,13 @@ def _chart(caption: str, series: Sequence[tuple[str, Sequence, Sequence, str]], 
     margin = 0.06 * (y1 - y0) or max(abs(y1) * 0.02, 0.01)
     y0, y1 = y0 - margin, y1 + margin
     place_x = lambda x: _LEFT + (x - x0) / (x1 - x0 or 1) * (width - _LEFT - _RIGHT)  # noqa: E731
-    place_y = lambda y: height - _BOTTOM - (y - y0) / (y1 - y0) * (height - _BOTTOM - _TOP)  # noqa: E731
+    room = height - _BOTTOM - _TOP
+    place_y = lambda y: height - _BOTTOM - (y - y0) / (y1 - y0) * room  # noqa: E731
+    ticks = [y for y in _ticks(y0, y1) if y0 <= y <= y1]
+    places = max(0, 1 - math.floor(math.log10(y1 - y0)))
     out = [_line(_LEFT, place_y(y), width - _RIGHT, place_y(y))
-           + _label(_LEFT - 6, place_y(y) + 4, f'{y:.4g}', 'end', 'class="dim"')
-           for y in _ticks(y0, y1) if y0 <= y <= y1]
+           + _label(_LEFT - 6, place_y(y) + 4, f'{y:.{places}f}', 'end', 'class="dim"')
+           for y in ticks]
     out += [_label(place_x(x), height - _BOTTOM + 15, f'{x:g}', more='class="dim"')
             for x in _ticks(x0, x1) if x == int(x) and x0 <= x <= x1]
     out.append(_label((width + _LEFT) / 2, height - 2, x_name, more='class="dim"'))
@@ -194,8 +202,9 @@ def _sigmas(results: Sequence[dict]) -> str:
     out, seen = [], set()
     for result in results:
         past = result['history']['sigmas']
-        keys = [key for key in past['values']
-                if key.partition('/')[0] in ('sigma', 'sigma_x', 'sigma_y')]
+        keys = sorted((key for key in past['values']
+                       if key.partition('/')[0] in ('sigma', 'sigma_x', 'sigma_y')),
+                      key=lambda key: key.partition('/')[2])
         if result['variant'] in seen or not keys:
             continue
         seen.add(result['variant'])
@@ -222,14 +231,14 @@ def _masks(results: Sequence[dict], mask_values: Callable[[dict], list]) -> str:
         seen.add(result['variant'])
         lines = []
         for when in ('initial', 'final'):
-            x, content = 58.0, [_label(0, 30, {'initial': 'start', 'final': 'end'}[when], 'start')]
+            x, content = 40.0, [_label(0, 30, {'initial': 'start', 'final': 'end'}[when], 'start')]
             for mask in masks[when]:
                 values = mask_values(mask)
                 cell = 44 / max(len(values), len(values[0]))
                 for i, row in enumerate(values):
                     content += [f'<rect x="{x + j * cell:.2f}" y="{i * cell + 4:.2f}" '
                                 f'width="{cell:.2f}" height="{cell:.2f}" fill="var(--c1)" '
-                                f'fill-opacity="{value:.4f}"><title>{_text(mask["layer"])}: '
+                                f'shape-rendering="crispEdges" fill-opacity="{value:.4f}"><title>{_text(mask["layer"])}: '
                                 f'{value:.4f}</title></rect>' for j, value in enumerate(row)]
                 content.append(_label(x + 22, 62, f'{min(map(min, values)):.3f}', more='class="dim"'))
                 x += 52

@@ -1,6 +1,10 @@
 """What the driver makes runs of: the rows of a paper's table, or a config and its variants."""
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
@@ -9,6 +13,18 @@ from . import history, variants
 from .preflight import COCO_2017_IMAGES
 from .run_config import RunOptions, run_config
 from .run_folder import RunFolder, read_json, write_json
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without what mmdet and MMEngine print when a model is built or data are read."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 class Recipe:
@@ -73,7 +89,8 @@ class ComparisonRecipe(Recipe):
             baseline = variants.variant_config(self.comparison.baseline, run.seed,
                                                self.comparison.options)
             initial = run.path / variants.INITIAL
-            paired = variants.write_initial_weights(cfg, baseline, initial)
+            with quietly():
+                paired = variants.write_initial_weights(cfg, baseline, initial)
             cfg.load_from = str(initial)
         write_json(run.path / 'paired.json', dict(initial_weights=paired))
 
@@ -81,13 +98,14 @@ class ComparisonRecipe(Recipe):
         initial = run.path / variants.INITIAL
         paired = read_json(run.path / 'paired.json') or {}
         try:
-            samples = history.sample_detections(cfg, checkpoint)
+            with quietly():
+                samples = history.sample_detections(cfg, checkpoint)
         except Exception as error:  # pictures: no reason to lose a run, whatever the data are
             samples = [dict(error=f'{type(error).__name__}: {error}')]
         return dict(
             variant=run.row.name, order=self.comparison.variants.index(run.row), baseline=self.comparison.baseline.name,
             base_config=run.row.config.name,
-            overrides=[*self.comparison.options, *run.row.overrides],
+            overrides=list(run.row.overrides), shared_overrides=list(self.comparison.options),
             plain_twin=run.row.is_plain_twin, paired=paired.get('initial_weights'),
             masks=dict(initial=history.trained_masks(initial, cfg) if initial.exists() else [],
                        final=history.trained_masks(checkpoint, cfg)),

@@ -64,6 +64,9 @@ def run_config(row: Row, seed: int, options: RunOptions,
     weights = options.pretrained if row.has_gmconv else options.pretrained_plain
     if weights is not None:
         cfg.model.backbone.init_cfg.checkpoint = weights
+        if row.has_gmconv:
+            # The paper's protocol: masks come trained with the backbone, frozen stages keep theirs.
+            cfg.model.backbone.freeze_masks = True
     elif options.rehearsal:
         cfg.model.backbone.init_cfg = None
         cfg.model.backbone.norm_eval = False  # nothing has statistics to be frozen
