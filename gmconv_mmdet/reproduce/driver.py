@@ -12,10 +12,12 @@ import shutil
 import signal
 import site
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, Optional, TextIO, Tuple
 
 import mmdet
 from mmengine.config import Config
@@ -23,20 +25,20 @@ from mmengine.config import Config
 import gmconv_mmdet
 
 from ..weights.fetch import sha256
-from . import preflight
+from . import history, preflight
 from .paper import COCO_METRICS
 from .progress import clock, phase_mark, read_progress, tail
 from .provenance import code_version, environment
-from .run_config import (REHEARSAL_EPOCHS, RunOptions, backbone_weights, run_config, write_config)
+from .recipe import Recipe
+from .run_config import REHEARSAL_EPOCHS, backbone_weights, write_config
 from .run_folder import SCHEMA, RunFolder, RunFolderError, read_json, write_json
-from .supervise import FolderBusy, folder_lock, run_supervised
+from .supervise import FolderBusy, Interrupted, folder_lock, run_supervised
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 # How long to wait for the child of a killed driver. torchrun gives its workers 30 s to end.
 LOCK_WAIT_SECONDS = 60
 _TAIL_LINES = 25
-_MMDET_METRICS = dict(zip(COCO_METRICS, ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l'),
-                          strict=True))
+_MMDET_METRICS = dict(zip(COCO_METRICS, ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')))
 
 
 class LaunchOptions(NamedTuple):
@@ -44,9 +46,11 @@ class LaunchOptions(NamedTuple):
     gpus: int = 1  # in total; 0: the CPU
     launcher: str = 'none'
     gpus_per_node: int = 8  # Slurm
-    srun_args: tuple[str, ...] = ()  # Slurm: partition and the like
+    srun_args: Tuple[str, ...] = ()  # Slurm: partition and the like
     nodes: int = 1  # torchrun: on more than one, trainings are started by hand
-    rendezvous: str | None = None  # torchrun on several nodes: host:port of one of them
+    rendezvous: Optional[str] = None  # torchrun on several nodes: host:port of one of them
+    threads: Optional[int] = None  # of each process on the CPU; None leaves it to OpenMP
+    jobs: int = 1  # runs at a time
 
     def on_this_node(self) -> LaunchOptions:
         """torchrun's part on one of several nodes; Slurm starts processes everywhere."""
@@ -90,7 +94,7 @@ def launch_command(tool: Path, arguments: Sequence[str], options: LaunchOptions)
             sys.executable, '-u', *call, '--launcher', 'slurm']
 
 
-def child_environment(gpus: int) -> dict[str, str]:
+def child_environment(gpus: int, threads: int | None = None) -> dict[str, str]:
     """The environment of mmdet's tools: they find this package, and no GPU where none is wanted."""
     env = dict(os.environ, PYTHONUNBUFFERED='1')
     root = str(Path(gmconv_mmdet.__file__).resolve().parents[1])
@@ -98,6 +102,8 @@ def child_environment(gpus: int) -> dict[str, str]:
         env['PYTHONPATH'] = os.pathsep.join(filter(None, [root, env.get('PYTHONPATH')]))
     if gpus == 0:
         env['CUDA_VISIBLE_DEVICES'] = ''
+    if threads is not None:
+        env['OMP_NUM_THREADS'] = str(threads)
     return env
 
 
@@ -107,8 +113,13 @@ class Screen:
     def __init__(self, stream: TextIO, every_seconds: float = 30) -> None:
         self.stream, self.every_seconds = stream, every_seconds
         self._line_open, self._last, self._shown_at = False, '', 0.0
+        self._lock = threading.RLock()  # several runs speak
 
     def say(self, text: str) -> None:
+        with self._lock:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
         if self._line_open:
             self.stream.write('\n')
             self._line_open = False
@@ -116,6 +127,10 @@ class Screen:
         self.stream.flush()
 
     def status(self, text: str) -> None:
+        with self._lock:
+            self._status(text)
+
+    def _status(self, text: str) -> None:
         if self.stream.isatty():
             # A line that wraps could not be renewed.
             self.stream.write('\r\033[K' + text[:shutil.get_terminal_size().columns - 1])
@@ -131,20 +146,23 @@ class Driver:
     """Makes runs.
 
     Args:
-        options (RunOptions): how runs are made.
+        recipe (Recipe): what runs are made of: the rows of a table, or a config and its variants.
         launch (LaunchOptions): where.
         screen (Screen): what the user sees.
-        classes (tuple[str, ...], optional): of the data, where they aren't COCO's (rehearsals).
         poll_seconds (float): how often a running process is looked after.
     """
 
-    def __init__(self, options: RunOptions, launch: LaunchOptions, screen: Screen,
-                 classes: tuple[str, ...] | None = None, poll_seconds: float = 1.0) -> None:
-        self.options, self.launch, self.screen = options, launch, screen
-        self.classes, self.poll_seconds = classes, poll_seconds
+    def __init__(self, recipe: Recipe, launch: LaunchOptions, screen: Screen,
+                 poll_seconds: float = 1.0) -> None:
+        self.recipe, self.launch, self.screen = recipe, launch, screen
+        self.poll_seconds = poll_seconds
+        self.results: Path | None = None  # finished runs' results are copied there
         self.code_version = code_version()
         self._finished_seconds: list[float] = []  # of runs made from their beginning
         self._environment: dict[str, str] | None = None
+        # Models are built under one lock: random generators and registries are the process's own.
+        self._building = threading.Lock()
+        self._stopped: Interrupted | None = None  # for runs in other threads
 
     def check(self, runs: Sequence[RunFolder], image_mode: str = 'sample') -> None:
         """Look for all that would break these runs.
@@ -153,23 +171,21 @@ class Driver:
             PreflightError: with all problems.
         """
         problems = preflight.check_gpus(self.launch.on_this_node().gpus, self.launch.launcher)
-        problems += preflight.check_disk(runs[0].path.parent, [run.row.detector for run in runs])
-        configs = {run.row: self._config(run) for run in runs}
-        expected = None if self.options.rehearsal else preflight.COCO_2017_IMAGES
-        problems += preflight.check_data(
-            configs[runs[0].row], image_mode,
-            lambda what, i, total: self.screen.status(f'preflight: {what}, image {i}/{total}'),
-            expected, lambda text: self.screen.say(f'preflight: {text}'))
+        problems += preflight.check_disk(runs[0].path.parent, [run.row for run in runs])
+        configs = {run.row: self.recipe.config(run) for run in runs}
+        for cfg in {preflight.data_of(cfg): cfg for cfg in configs.values()}.values():
+            problems += preflight.check_training(cfg)
+            problems += preflight.check_data(
+                cfg, image_mode,
+                lambda what, i, total: self.screen.status(f'preflight: {what}, image {i}/{total}'),
+                self.recipe.expected_images(runs[0].rehearsal),
+                lambda text: self.screen.say(f'preflight: {text}'))
         # Both detectors of a backbone load the same.
-        backbones = {(row.backbone, backbone_weights(cfg)): (row, cfg)
-                     for row, cfg in configs.items()}
+        backbones = {str(cfg.model.get('backbone')): (row, cfg) for row, cfg in configs.items()}
         for row, cfg in backbones.values():
             problems += preflight.check_weights(cfg, row.name)
         if problems:
-            raise preflight.PreflightError(problems)
-
-    def _config(self, run: RunFolder) -> Config:
-        return run_config(run.row, run.seed, self.options, self.classes)
+            raise preflight.PreflightError(list(dict.fromkeys(problems)))
 
     def prepare(self, run: RunFolder) -> Config:
         """Make a run's folder, or take up the one that is there, and return the run's config.
@@ -177,30 +193,28 @@ class Driver:
         Raises:
             RunFolderError: the folder was begun with other settings.
         """
-        settings = self._settings(run)
-        run.path.mkdir(parents=True, exist_ok=True)
-        before = read_json(run.settings)
-        if before is None:
-            write_json(run.settings, dict(settings, begun=_now(), code=self.code_version))
-        else:
-            changed = [f'{key} was {before.get(key)!r}, now {value!r}'
-                       for key, value in settings.items() if before.get(key) != value]
-            if changed:
-                raise RunFolderError(f'{run.path} was begun with other settings: '
-                                     f'{"; ".join(changed)}. Use those, name another --work-root, '
-                                     'or move the folder away')
-        if not run.config.exists():
-            write_config(self._config(run), run.config)
+        with self._building:
+            cfg = self.recipe.config(run)
+            settings = dict(
+                schema=SCHEMA, row=run.row.name, seed=run.seed, rehearsal=run.rehearsal,
+                **self.recipe.settings(run, cfg),
+                batch_size=max(1, self.launch.gpus) * cfg.train_dataloader.batch_size,
+                weights=backbone_weights(cfg))
+            run.path.mkdir(parents=True, exist_ok=True)
+            before = read_json(run.settings)
+            if before is None:
+                write_json(run.settings, dict(settings, begun=_now(), code=self.code_version))
+            else:
+                changed = [f'{key} was {before.get(key)!r}, now {value!r}'
+                           for key, value in settings.items() if before.get(key) != value]
+                if changed:
+                    raise RunFolderError(f'{run.path} was begun with other settings: '
+                                         f'{"; ".join(changed)}. Use those, name another folder of '
+                                         'runs, or move this one away')
+            if not run.config.exists():
+                self.recipe.complete(run, cfg)
+                write_config(cfg, run.config)
         return Config.fromfile(run.config)
-
-    def _settings(self, run: RunFolder) -> dict:
-        """What has to stay the same for the whole of a run."""
-        data = self.options.data
-        return dict(
-            schema=SCHEMA, row=run.row.name, seed=run.seed, rehearsal=run.rehearsal,
-            data={field: str(value) for field, value in data._asdict().items()},
-            batch_size=max(1, self.launch.gpus) * self.options.images_per_gpu,
-            amp=self.options.amp, weights=backbone_weights(self._config(run)))
 
     def commands(self, run: RunFolder) -> list[list[str]]:
         """The commands that are left for a run, for whoever wants to start them by hand."""
@@ -208,7 +222,9 @@ class Driver:
         last = cfg.train_cfg.max_epochs
         epoch, checkpoint = run.newest_checkpoint()
         train = [self._train_command(run, last, last, checkpoint)] if epoch < last else []
-        return [*train, self._test_command(run, run.train_dir / f'epoch_{last}.pth')]
+        # Not where this program looks for a test: whose checkpoint it is isn't known.
+        return [*train, self._test_command(run, run.train_dir / f'epoch_{last}.pth',
+                                           run.test_dir / 'by hand')]
 
     def _train_command(self, run: RunFolder, until: int, last: int,
                        checkpoint: Path | None) -> list[str]:
@@ -219,8 +235,8 @@ class Driver:
             arguments += ['--cfg-options', f'train_cfg.max_epochs={until}']
         return launch_command(mmdet_tool('train.py'), arguments, self.launch)
 
-    def _test_command(self, run: RunFolder, checkpoint: Path) -> list[str]:
-        arguments = [str(run.config), str(checkpoint), '--work-dir', str(run.test_dir)]
+    def _test_command(self, run: RunFolder, checkpoint: Path, folder: Path) -> list[str]:
+        arguments = [str(run.config), str(checkpoint), '--work-dir', str(folder)]
         return launch_command(mmdet_tool('test.py'), arguments, self.launch.on_this_node())
 
     def run(self, runs: Sequence[RunFolder], keep_going: bool = False) -> list[RunFolder]:
@@ -236,20 +252,38 @@ class Driver:
         Raises:
             Interrupted: told to stop, see :func:`~.supervise.signals_raise`.
         """
-        failed = []
-        for i, run in enumerate(runs, 1):
+        failed: list[RunFolder] = []
+
+        def make(i: int, run: RunFolder) -> None:
+            if failed and not keep_going:
+                return
             place = f'[{i}/{len(runs)}] {run.title}'
             try:
                 self._make(run, place, runs_left=len(runs) - i)
             except (RunFailed, RunFolderError, FolderBusy) as error:
                 failed.append(run)
                 self.screen.say(f'{place} failed: {error}')
-                if not keep_going:
-                    break
+
+        if self.launch.jobs == 1:
+            for i, run in enumerate(runs, 1):
+                make(i, run)
+            return failed
+        with ThreadPoolExecutor(self.launch.jobs) as pool:
+            made = [pool.submit(make, i, run) for i, run in enumerate(runs, 1)]
+            try:
+                for one in made:
+                    one.result()
+            except BaseException as error:
+                self._stopped = error if isinstance(error, Interrupted) else Interrupted(
+                    signal.SIGTERM)
+                for one in made:
+                    one.cancel()
+                raise
         return failed
 
     def _make(self, run: RunFolder, place: str, runs_left: int) -> None:
         if run.read_result() is not None:
+            self._keep(run)
             self.screen.say(f'{place}: done before')
             return
         run.path.mkdir(parents=True, exist_ok=True)
@@ -265,8 +299,14 @@ class Driver:
             if is_new:
                 self._finished_seconds.append(time.monotonic() - begun)
         result = run.read_result()
+        self._keep(run)
         notes = ''.join(f' ({note})' for note in result['notes'])
         self.screen.say(f'{place}: done, AP {result["metrics"]["AP"]}{notes}')
+
+    def _keep(self, run: RunFolder) -> None:
+        if self.results is not None:
+            self.results.mkdir(parents=True, exist_ok=True)
+            write_json(self.results / f'{run.path.name}.json', run.read_result())
 
     def _train(self, run: RunFolder, cfg: Config, place: str, runs_left: int, lock: int) -> Path:
         """Train what is left; returns the last epoch's checkpoint."""
@@ -294,14 +334,15 @@ class Driver:
 
     def _test(self, run: RunFolder, checkpoint: Path, place: str, lock: int) -> dict:
         """mmdet's metrics of the last checkpoint, from a test that has been made or a new one."""
-        metrics = read_test_metrics(run.test_dir)
+        # A folder a checkpoint, by content: no other checkpoint's metrics are taken for its own.
+        folder = run.test_dir / sha256(checkpoint)[:16]
+        metrics = read_test_metrics(folder)
         if metrics is None:
             self.screen.say(f'{place}: testing')
-            self._launch(run, 'test', self._test_command(run, checkpoint), place, 0, 0, lock)
-            metrics = read_test_metrics(run.test_dir)
+            self._launch(run, 'test', self._test_command(run, checkpoint, folder), place, 0, 0, lock)
+            metrics = read_test_metrics(folder)
         if metrics is None:
-            raise RunFailed('the test ended without an error, but left no metrics in '
-                            f'{run.test_dir}')
+            raise RunFailed(f'the test ended without an error, but left no metrics in {folder}')
         return metrics
 
     def _launch(self, run: RunFolder, phase: str, command: list[str], place: str, max_epochs: int,
@@ -315,8 +356,8 @@ class Driver:
                             code=self.code_version, command=command, **facts)
 
         status = run_supervised(
-            command, run.output, child_environment(self.launch.gpus), lock,
-            lambda: self._show(run, place, max_epochs, runs_left),
+            command, run.output, child_environment(self.launch.gpus, self.launch.threads),
+            lock, lambda: self._show(run, place, max_epochs, runs_left),
             launcher=self.launch.launcher != 'none', on_start=on_start,
             poll_seconds=self.poll_seconds)
         run.note_launch(event='end', time=_now(), phase=phase, status=status,
@@ -333,6 +374,8 @@ class Driver:
                             f'    {shlex.join(command)}')
 
     def _show(self, run: RunFolder, place: str, max_epochs: int, runs_left: int) -> None:
+        if self._stopped is not None:
+            raise self._stopped
         progress = read_progress(run.output)
         if progress is None:
             self.screen.status(f'{place}: starting')
@@ -349,20 +392,23 @@ class Driver:
             self._environment = environment()
         values, notes = coco_percentages(metrics)
         launches = run.read_launches()
-        annotations = self.options.data.path('val_annotations')
+        annotations = Path(cfg.test_evaluator.ann_file)
         relative = {'config': run.config, 'output': run.output, 'launches': run.launches,
                     'checkpoint': checkpoint}
+        with self._building:
+            facts = self.recipe.record(run, cfg, checkpoint)
         write_json(run.result, dict(
-            schema=SCHEMA, row=run.row.name, detector=run.row.detector, backbone=run.row.backbone,
-            seed=run.seed, rehearsal=run.rehearsal, metrics=values, notes=notes,
+            schema=SCHEMA, row=run.row.name, seed=run.seed, rehearsal=run.rehearsal,
+            metrics=values, notes=notes, **facts,
             files={name: str(path.relative_to(run.path)) for name, path in relative.items()},
             checkpoint_sha256=sha256(checkpoint), config_sha256=sha256(run.config),
             val_annotations=str(annotations), val_annotations_sha256=sha256(annotations),
             batch_size=read_json(run.settings)['batch_size'], gpus=self.launch.gpus,
-            evaluator=cfg.test_evaluator.type, weights=backbone_weights(cfg),
-            epochs=cfg.train_cfg.max_epochs,
+            threads=self.launch.threads, evaluator=cfg.test_evaluator.type,
+            weights=backbone_weights(cfg), epochs=cfg.train_cfg.max_epochs,
+            history=history.curves(run.train_dir),
             code=sorted({entry['code'] for entry in launches if 'code' in entry}),
-            seconds=sum(entry.get('seconds', 0) for entry in launches),
+            seconds=round(sum(entry.get('seconds', 0) for entry in launches), 1),
             environment=self._environment, finished=_now()))
 
 

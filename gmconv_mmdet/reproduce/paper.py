@@ -91,7 +91,7 @@ TABLE_IV = (
 
 def _detection(detector: str, backbone: str, metrics: tuple[str, ...],
                *values: float) -> DetectionResult:
-    return DetectionResult(detector, backbone, dict(zip(metrics, values, strict=True)))
+    return DetectionResult(detector, backbone, dict(zip(metrics, values)))
 
 
 # The backbone of Table III's "GMConv" has GMConv in the stem and in L1-L4: its S, M and L are those

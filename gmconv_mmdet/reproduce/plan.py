@@ -1,7 +1,7 @@
-"""What a table still costs."""
+"""What a table or a comparison still costs."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .run_config import REHEARSAL_EPOCHS, REHEARSAL_TRAIN_IMAGES
 from .preflight import COCO_2017_IMAGES
@@ -10,28 +10,35 @@ from .run_folder import RunFolder
 _EPOCHS = 12  # schedule 1x
 
 
-def plan_text(runs: Sequence[RunFolder]) -> str:
+def plan_text(runs: Sequence[RunFolder], epochs: Mapping | None = None) -> str:
     """A line a run with its state and what is left of it, and the sum.
 
-    The unit of cost is one training image seen once: images x epochs. What that takes depends on
-    the machine; MMEngine prints it within the first minute.
+    Args:
+        runs (Sequence[RunFolder]): of a table, or of a comparison.
+        epochs (Mapping, optional): of a comparison, epochs by variant. The unit of cost is the
+            epoch then; for a table it is one training image seen once: images x epochs. What that
+            takes depends on the machine; MMEngine prints it within the first minute.
     """
     rehearsal = runs[0].rehearsal
-    epochs = REHEARSAL_EPOCHS if rehearsal else _EPOCHS
+    of_table = REHEARSAL_EPOCHS if rehearsal else _EPOCHS
     images = REHEARSAL_TRAIN_IMAGES if rehearsal else COCO_2017_IMAGES['train']
-    width = max(len(run.row.name) for run in runs)
+    unit = 'images x epochs' if epochs is None else 'epochs'
+    width = max(8, *(len(run.row.name) for run in runs))
     states, left = [], 0
-    lines = [f'{"row":{width}}  seed  {"state":11}  epochs  images x epochs left']
+    lines = [f'{"row" if epochs is None else "variant":{width}}  seed  {"state":11}  epochs  '
+             f'{unit} left']
     for run in runs:
+        whole = of_table if epochs is None else epochs[run.row]
         state = run.state()
-        done = epochs if state == 'done' else run.newest_checkpoint()[0]
-        cost = (epochs - done) * images
+        done = whole if state == 'done' else run.newest_checkpoint()[0]
+        cost = (whole - done) * (images if epochs is None else 1)
         states.append(state)
         left += cost
-        lines.append(f'{run.row.name:{width}}  {run.seed:4}  {state:11}  {done:3}/{epochs:<2}  '
-                     f'{cost:14,}')
+        lines.append(f'{run.row.name:{width}}  {run.seed:4}  {state:11}  {done:3}/{whole:<2}  '
+                     f'{cost:{len(unit) - 1},}')
     counts = ', '.join(f'{states.count(state)} {state}'
                        for state in ('done', 'in progress', 'missing'))
+    end = f' ({images:,} images, {of_table} epochs a run)' if epochs is None else ''
     return '\n'.join([
         *(['REHEARSAL: no run of this list is a result.'] if rehearsal else []), *lines,
-        f'{counts}; {left:,} images x epochs left ({images:,} images, {epochs} epochs a run)'])
+        f'{counts}; {left:,} {unit} left{end}'])

@@ -197,6 +197,12 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
     return problems
 
 
+def data_of(cfg: Config) -> str:
+    """What :func:`check_data` looks at, to check each data set once."""
+    return str([(loader.dataset, loader.batch_size) for loader in
+                (cfg.train_dataloader, cfg.val_dataloader)] + list(head_classes(cfg.model)))
+
+
 def check_data(cfg: Config, image_mode: str = 'sample',
                progress: Callable[[str, int, int], None] = lambda what, done, total: None,
                number_of_images: dict[str, int] | None = None,
@@ -217,6 +223,11 @@ def check_data(cfg: Config, image_mode: str = 'sample',
     problems = []
     for split in ('train', 'val'):
         dataset = cfg[f'{split}_dataloader'].dataset
+        while 'ann_file' not in dataset and isinstance(dataset.get('dataset'), dict):
+            dataset = dataset.dataset  # RepeatDataset and its like
+        if 'ann_file' not in dataset:
+            remark(f'the {split} set is a {dataset.get("type")} without an ann_file: not checked')
+            continue
         root = Path(dataset.get('data_root') or '')
         annotations = root / dataset.ann_file
         folder = root / dataset.get('data_prefix', {}).get('img', '')
@@ -250,13 +261,31 @@ def check_data(cfg: Config, image_mode: str = 'sample',
     return list(dict.fromkeys(problems))  # heads are the same for both sets
 
 
+def check_training(cfg: Config) -> list[str]:
+    """Whether a config trains and is evaluated in a way that the driver can follow."""
+    problems = []
+    if not isinstance(cfg.get('train_cfg'), dict) or not cfg.train_cfg.get('max_epochs'):
+        problems.append('train_cfg has no max_epochs: the driver follows trainings by epochs '
+                        '(EpochBasedTrainLoop), and resumes after the last whole one')
+    evaluator = cfg.get('test_evaluator')
+    metric = evaluator.get('metric', 'bbox') if isinstance(evaluator, dict) else ()
+    if not (isinstance(evaluator, dict) and str(evaluator.get('type')).endswith('CocoMetric')
+            and 'ann_file' in evaluator and 'bbox' in ([metric] if isinstance(metric, str)
+                                                       else metric)):
+        problems.append('test_evaluator is not one CocoMetric (or FastCocoMetric) with an ann_file '
+                        'and metric=\'bbox\': AP by size is what is compared')
+    return problems
+
+
 def check_weights(cfg: Config, row_name: str) -> list[str]:
     """The backbone's checkpoint, where it is a local file: loaded once, on the CPU."""
     source = backbone_weights(cfg)
     if source is None or '://' in source:
         return []
     backbone_cfg = cfg.model.backbone.copy()
-    init = backbone_cfg.pop('init_cfg')
+    init = backbone_cfg.pop('init_cfg', None)
+    if not isinstance(init, dict):
+        return []  # in a backbone within a backbone: its own matter
     options = {key: init[key] for key in ('preserve', 'prefix', 'allow') if key in init}
     backbone = MODELS.build(dict(backbone_cfg, init_cfg=None))
     try:
@@ -270,22 +299,23 @@ def check_weights(cfg: Config, row_name: str) -> list[str]:
     return []
 
 
-def check_disk(work_root: Path, detectors: Sequence[str]) -> list[str]:
-    """Room for the checkpoints of runs that are still to be made.
+def check_disk(work_root: Path, rows: Sequence) -> list[str]:
+    """Room for the checkpoints of runs that are still to be made, as far as their size is known.
 
     Args:
         work_root (Path): where runs go; need not exist.
-        detectors (Sequence[str]): of each such run.
+        rows (Sequence): of each such run, a row of a table or a variant.
     """
     place = work_root
     while not place.exists():
         place = place.parent
     if not os.access(place, os.W_OK):
-        return [f'{place} is not writable: --work-root names another folder']
-    needed = sum(_CHECKPOINT_GB[detector] for detector in detectors) * _CHECKPOINTS_AT_ONCE
+        return [f'{place} is not writable: name another folder for the runs']
+    needed = _CHECKPOINTS_AT_ONCE * sum(_CHECKPOINT_GB.get(getattr(row, 'detector', None), 0)
+                                        for row in rows)
     free = shutil.disk_usage(place).free / 1e9
     if free < needed:
-        return [f'{free:.1f} GB are free at {place}, the checkpoints of {len(detectors)} runs need '
+        return [f'{free:.1f} GB are free at {place}, the checkpoints of {len(rows)} runs need '
                 f'{needed:.1f} GB: free some, name another --work-root, or choose --rows']
     return []
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 import csv
 import io
 import os
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from .paper import COCO_METRICS
+from .paired_stats import Summary, paired_values, summarize
 from .rows import Row, paper_results
 from .run_folder import RunFolder
 
@@ -19,25 +18,6 @@ PAPER_BATCH_SIZE = 16
 _NAMES = {'AP': 'AP', 'AP50': 'AP50', 'AP75': 'AP75', 'APS': 'S', 'APM': 'M', 'APL': 'L'}
 
 
-class Summary(NamedTuple):
-    """Mean over seeds, in per cent (gains: in points of per cent)."""
-    mean: float
-    spread: float | None  # sample standard deviation, None for a single seed
-    seeds: int
-
-    def text(self, sign: str = '') -> str:
-        spread = '' if self.spread is None else f' ± {self.spread:.1f} ({self.seeds})'
-        return f'{self.mean:{sign}.1f}{spread}'
-
-
-def summarize(values: Sequence[float]) -> Summary | None:
-    """None without values."""
-    if not values:
-        return None
-    return Summary(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None,
-                   len(values))
-
-
 class Table:
     """One of the paper's detection tables with what was measured.
 
@@ -45,18 +25,23 @@ class Table:
         table (str): 'III' or 'V'.
         runs (Sequence[RunFolder]): the runs that could fill it, finished or not.
         rehearsal (bool): whether they are rehearsals.
+        rows (Sequence[Row], optional): show these only.
 
     Raises:
         RunFolderError: a result that isn't the run's own.
     """
 
-    def __init__(self, table: str, runs: Sequence[RunFolder], rehearsal: bool) -> None:
+    def __init__(self, table: str, runs: Sequence[RunFolder], rehearsal: bool,
+                 rows: Sequence[Row] | None = None) -> None:
         self.name = table
-        self.paper = paper_results(table)
+        self.paper = {row: printed for row, printed in paper_results(table).items()
+                      if rows is None or row in rows}
+        self._all_paper = paper_results(table)
         self.rehearsal = rehearsal
         self.metrics = [name for name in COCO_METRICS
                         if name in next(iter(self.paper.values())).ap]
-        self.results: dict[Row, dict[int, tuple[RunFolder, dict]]] = {row: {} for row in self.paper}
+        self.results: dict[Row, dict[int, tuple[RunFolder, dict]]] = {
+            row: {} for row in self._all_paper}
         for run in runs:
             result = run.read_result()
             if result is not None:
@@ -71,15 +56,14 @@ class Table:
         out."""
         if row.baseline is None:
             return None
-        own, base = self.results[row], self.results[row.baseline]
-        pairs = [(own[seed][1]['metrics'][metric], base[seed][1]['metrics'][metric])
-                 for seed in sorted(own.keys() & base.keys())]
-        return summarize([a - b for a, b in pairs if a is not None and b is not None])
+        own, base = ({seed: result['metrics'][metric] for seed, (_, result)
+                      in self.results[which].items()} for which in (row, row.baseline))
+        return summarize(paired_values(own, base))
 
     def paper_gain(self, row: Row, metric: str) -> float | None:
         if row.baseline is None:
             return None
-        return round(self.paper[row].ap[metric] - self.paper[row.baseline].ap[metric], 1)
+        return round(self.paper[row].ap[metric] - self._all_paper[row.baseline].ap[metric], 1)
 
 
 def markdown(table: Table, folder: Path, figure: str) -> str:
@@ -215,13 +199,13 @@ def draw_gains(table: Table, path: Path) -> None:
     colors = matplotlib.colormaps['tab10'].colors
     figure = Figure(figsize=(6.4 * len(detectors), 4.8), layout='constrained')
     panels = figure.subplots(1, len(detectors), sharey=True, squeeze=False)[0]
-    for panel, detector in zip(panels, detectors, strict=True):
+    for panel, detector in zip(panels, detectors):
         rows = [row for row in table.paper if row.detector == detector and row.has_gmconv]
         width = 0.8 / len(rows)
         for i, row in enumerate(rows):
             for j, metric in enumerate(sizes):
                 x = j + (i - (len(rows) - 1) / 2) * width
-                label = (f'{row.backbone.removeprefix("r50-")} over {row.baseline.backbone}'
+                label = (f'{row.backbone[len("r50-"):]} over {row.baseline.backbone}'
                          if j == 0 else None)
                 panel.bar(x, table.paper_gain(row, metric), width * 0.92, fill=False,
                           edgecolor=colors[i], linewidth=1.4, label=label)

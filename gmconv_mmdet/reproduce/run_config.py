@@ -64,6 +64,9 @@ def run_config(row: Row, seed: int, options: RunOptions,
     weights = options.pretrained if row.has_gmconv else options.pretrained_plain
     if weights is not None:
         cfg.model.backbone.init_cfg.checkpoint = weights
+        if row.has_gmconv:
+            # The paper's protocol: masks come trained with the backbone, frozen stages keep theirs.
+            cfg.model.backbone.freeze_masks = True
     elif options.rehearsal:
         cfg.model.backbone.init_cfg = None
         cfg.model.backbone.norm_eval = False  # nothing has statistics to be frozen
@@ -132,7 +135,11 @@ def _shrink(cfg: Config) -> None:
 
 def backbone_weights(cfg: Config) -> str | None:
     """Where a config's backbone starts from, None for a random start."""
-    return (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    for part in _dicts(cfg.model.get('backbone')):
+        for init in _dicts(part.get('init_cfg')):
+            if init.get('checkpoint'):
+                return init['checkpoint']
+    return None
 
 
 def write_config(cfg: Config, path: Path) -> None:

@@ -1,7 +1,8 @@
 """A run's folder: all that is known about the run, readable after a kill at any moment.
 
-    <row>-seed<k>/
+    <row or variant>-seed<k>/
       run.json         settings, written before anything else
+      initial.pth      of a variant: what training starts from, in common with the baseline
       config.py        the whole config
       launches.jsonl   one line whenever a process starts or ends
       output.log       what those processes printed
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from ..weights.whole_checkpoint import is_whole_checkpoint
-from .rows import Row
 
 SCHEMA = 1
 
@@ -48,16 +48,16 @@ def read_json(path: Path) -> dict | None:
 
 
 class RunFolder:
-    """The folder of one row with one seed.
+    """The folder of one row of a table, or of one variant, with one seed.
 
     Args:
         work_root (Path): the folder of all runs. Rehearsals are kept apart in ``rehearsal/``.
-        row (Row): which row.
+        row (Row | Variant): which one; ``row.name`` names the folder.
         seed (int): which seed.
         rehearsal (bool): whether the run is one.
     """
 
-    def __init__(self, work_root: Path, row: Row, seed: int, rehearsal: bool) -> None:
+    def __init__(self, work_root: Path, row: Any, seed: int, rehearsal: bool = False) -> None:
         self.row, self.seed, self.rehearsal = row, seed, rehearsal
         self.path = runs_root(work_root, rehearsal) / f'{row.name}-seed{seed}'
         self.settings = self.path / 'run.json'
@@ -138,11 +138,11 @@ def runs_root(work_root: Path, rehearsal: bool) -> Path:
     return Path(work_root) / 'rehearsal' if rehearsal else Path(work_root)
 
 
-def find_runs(work_root: Path, rows: Iterable[Row], rehearsal: bool) -> list[RunFolder]:
+def find_runs(work_root: Path, rows: Iterable, rehearsal: bool) -> list[RunFolder]:
     """The runs of some rows that have a folder, whatever their seeds."""
     runs = []
     for row in rows:
         for path in runs_root(work_root, rehearsal).glob(f'{row.name}-seed*'):
-            if match := re.fullmatch(r'(\d+)', path.name.removeprefix(f'{row.name}-seed')):
+            if match := re.fullmatch(r'(\d+)', path.name[len(f'{row.name}-seed'):]):
                 runs.append(RunFolder(work_root, row, int(match[1]), rehearsal))
     return runs

@@ -1,0 +1,260 @@
+"""Results of a comparison, summed up: mean and spread, paired differences, what masks learned."""
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from .comparison_page import page
+from .paired_stats import paired_difference, paired_values, seeds_needed, summarize
+from .paper import COCO_METRICS
+from .run_folder import RunFolderError, read_json, write_json
+
+DIFFERENCE = 0.5  # of AP, in points: what seeds are counted for
+LEARNED = 0.01  # of a sigma's start; less by gradients is nothing
+FLAT = 0.999  # smallest entry of a mask that is as good as none
+
+
+def read_results(folder: Path, names: Sequence[str] | None = None) -> list[dict]:
+    """Results of variants in a folder of runs or of copied result files, baseline first.
+
+    Args:
+        folder (Path): holds ``<variant>-seed<k>/result.json`` or ``<variant>-seed<k>.json``.
+        names (Sequence[str], optional): these variants only, beside the baseline.
+
+    Raises:
+        RunFolderError: none there, an unknown name, or results of several comparisons.
+    """
+    paths = sorted({*folder.glob('*-seed*.json'), *folder.glob('*-seed*/result.json')})
+    results = [result for path in paths if 'variant' in (result := read_json(path) or {})]
+    if not results:
+        raise RunFolderError(f'no result of a comparison in {folder}: `run --config` makes them; '
+                             'with --table the report of a table is meant')
+    baselines = {result['baseline'] for result in results}
+    if len(baselines) > 1:
+        raise RunFolderError(f'{folder} holds comparisons with several baselines: '
+                             f'{", ".join(sorted(baselines))}. Give each a folder of its own')
+    known = {result['variant'] for result in results}
+    if names is not None:
+        if set(names) - known:
+            raise RunFolderError(f'no result of {", ".join(sorted(set(names) - known))} in {folder}, '
+                                 f'but of {", ".join(sorted(known))}')
+        results = [result for result in results if result['variant'] in {*names, *baselines}]
+    return sorted(results, key=lambda result: (result['variant'] not in baselines,
+                                               result.get('order', 0), result['seed']))
+
+
+def summary(results: Sequence[dict]) -> dict:
+    """All numbers of the report, as JSON."""
+    baseline = results[0]['baseline']
+    runs: dict[str, dict[int, dict]] = {}
+    for result in results:
+        runs.setdefault(result['variant'], {})[result['seed']] = result
+    values = {name: {metric: {seed: result['metrics'][metric] for seed, result in by_seed.items()}
+                     for metric in COCO_METRICS} for name, by_seed in runs.items()}
+    variants, differences = [], []
+    for name, by_seed in runs.items():
+        measured = {metric: summarize([v for v in values[name][metric].values() if v is not None])
+                    for metric in COCO_METRICS}
+        variants.append(dict(
+            name=name, seeds=sorted(by_seed), overrides=next(iter(by_seed.values()))['overrides'],
+            metrics={metric: None if one is None else one._asdict()
+                     for metric, one in measured.items()}))
+        if name != baseline and baseline in runs:
+            pairs = {metric: paired_values(values[name][metric], values[baseline][metric])
+                     for metric in COCO_METRICS}
+            one = {metric: paired_difference(pairs[metric]) for metric in COCO_METRICS}
+            spread = one['AP'].spread if one['AP'] else None
+            differences.append(dict(
+                name=name, metrics={metric: None if d is None else dict(d._asdict(),
+                                                                        each=pairs[metric])
+                                    for metric, d in one.items()},
+                seeds_needed=seeds_needed(spread, DIFFERENCE) if spread is not None else None))
+    return dict(
+        baseline=baseline, config=results[-1]['base_config'], difference=DIFFERENCE,
+        overrides=results[0].get('shared_overrides', []),
+        variants=variants, differences=differences,
+        masks=[mask_story(result) for result in results if result['masks']['final']],
+        runs=[{key: result.get(key) for key in (
+            'variant', 'seed', 'metrics', 'epochs', 'batch_size', 'threads', 'seconds', 'paired',
+            'config_sha256', 'checkpoint_sha256', 'code', 'notes', 'finished')}
+            for result in results],
+        environment=results[-1]['environment'])
+
+
+def mask_story(result: dict) -> dict:
+    """What became of a run's masks: each number's start and end, what weight decay and what
+    gradients did to it, and a verdict in words."""
+    log = result['history']['sigmas']['values']
+    numbers = []
+    for key in log:
+        number, _, layer = key.partition('/')
+        if number not in ('sigma', 'b1_sigma', 'b1_ratio', 'b1_sigma_x', 'b1_sigma_y'):
+            continue
+        series = [value for value in log[key] if value is not None]
+        if not series:
+            continue
+        decay, gradient = (log.get(f'{number}_by_{what}/{layer}') for what in ('decay', 'gradient'))
+        known = bool(decay and gradient and decay[-1] is not None and gradient[-1] is not None)
+        numbers.append(dict(
+            layer=layer, number=number, end=series[-1],
+            start=series[-1] - decay[-1] - gradient[-1] if known else series[0],
+            by_decay=decay[-1] if known else None, by_gradient=gradient[-1] if known else None))
+    flat = [mask['layer'] for mask in result['masks']['final'] if smallest_entry(mask) >= FLAT]
+    return dict(variant=result['variant'], seed=result['seed'], numbers=numbers, flat=flat,
+                masks=len(result['masks']['final']), verdict=_verdict(numbers, flat, result))
+
+
+def _verdict(numbers: Sequence[dict], flat: Sequence[str], result: dict) -> str:
+    if not numbers:
+        return 'sigmas were not logged (SigmaLogHook): what moved them is not known'
+    split = all(number['by_gradient'] is not None for number in numbers)
+
+    def largest(what: str) -> float:
+        return max(abs(number[what] if split else number['end'] - number['start'])
+                   / max(abs(number['start']), 1e-12) for number in numbers)
+
+    moved = largest('by_gradient')
+    by = 'gradients' if split else 'all that happened (decay and gradients are not told apart)'
+    said = (f'{"LEARNED NOTHING about its masks: " if moved < LEARNED else ""}the largest change by '
+            f'{by} is {moved:.1%} of the start')
+    if split:
+        said += f', by weight decay {largest("by_decay"):.1%}'
+    if flat:
+        said += (f'; {len(flat)} of {len(result["masks"]["final"])} masks are flat within 0.1 %, '
+                 'their layers plain convolutions')
+    return said
+
+
+def smallest_entry(mask: dict) -> float:
+    """The smallest entry of the Gaussian mask of ``dict(kernel=(h, w), sigma=(x, y))``."""
+    return min(min(row) for row in mask_values(mask))
+
+
+def mask_values(mask: dict) -> list[list[float]]:
+    """The mask itself, ``(h, w)``, its largest entry 1; see ``gaussian_mask``."""
+    def axis(size: int, sigma: float) -> list[float]:
+        squares = [(i - (size - 1) / 2) ** 2 for i in range(size)]
+        return [math.exp(-(square - min(squares)) / (2 * max(sigma, 1e-6) ** 2))
+                for square in squares]
+
+    (height, width), (sigma_x, sigma_y) = mask['kernel'], mask['sigma']
+    return [[y * x for x in axis(width, sigma_x)] for y in axis(height, sigma_y)]
+
+
+def markdown(told: dict) -> str:
+    """The report without pictures."""
+    metrics = [metric for metric in COCO_METRICS
+               if any(one['metrics'][metric] for one in told['variants'])]
+    lines = [f'# {told["config"]}: does it help?', '', *'\n\n'.join(PREFACE).split('\n'), '',
+             *_shared(told), '## Mean and spread', '', *grid(*measured_table(told, metrics)), '',
+             f'## Differences from {told["baseline"]}, paired by seed', '']
+    lines += (grid(*difference_table(told, metrics)) if told['differences'] else
+              ['The baseline or the variants have no finished run.'])
+    lines += ['', '## What the masks learned', '']
+    lines += [f'* {one["variant"]} seed {one["seed"]}: {one["verdict"]}.' for one in told['masks']]
+    for header, body, title in drift_tables(told):
+        lines += ['', f'{title}:', '', *grid(header, body)]
+    lines += ['', '## Runs', '', *grid(*run_table(told)), '',
+              'Environment: ' + '; '.join(f'{key} {value}' for key, value in
+                                          told['environment'].items()) + '.', '']
+    return '\n'.join(lines)
+
+
+def _shared(told: dict) -> list[str]:
+    return [f'Overrides of all variants: {" ".join(told["overrides"])}', ''] if told[
+        'overrides'] else []
+
+
+PREFACE = (
+    'Box AP in per cent as mmdet reports it, to one decimal. Mean ± sample standard deviation over '
+    'the seeds; a single seed has none.',
+    'Runs of one seed share the order and augmentation of the images and every initial tensor that '
+    'agrees in name and shape.',
+    'Differences: mean [95 % confidence interval, Student\'s t on the paired differences]; one pair '
+    f'has no interval. Seeds for {DIFFERENCE}: pairs with which a paired two-sided test at 5 % sees a '
+    f'true difference of {DIFFERENCE} AP with a power of 80 %, by the spread seen here. An '
+    'interval that holds 0 shows no effect and does not show that there is none.')
+
+
+def grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    return [f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *body)]
+
+
+def measured_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    def cell(one: dict | None) -> str:
+        if one is None:
+            return ''
+        spread = '' if one['spread'] is None else f' ± {one["spread"]:.2f}'
+        return f'{one["mean"]:.2f}{spread}'
+
+    return (['variant', 'seeds', *metrics, 'overrides'],
+            [[one['name'], ' '.join(map(str, one['seeds'])),
+              *(cell(one['metrics'][metric]) for metric in metrics),
+              ' '.join(one['overrides'])] for one in told['variants']])
+
+
+def difference_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    def cell(one: dict | None) -> str:
+        if one is None:
+            return ''
+        if one['low'] is None:
+            return f'{one["mean"]:+.2f} (no interval)'
+        return f'{one["mean"]:+.2f} [{one["low"]:+.2f}, {one["high"]:+.2f}]'
+
+    body = []
+    for one in told['differences']:
+        ap, needed = one['metrics']['AP'], one['seeds_needed']
+        more = ('unknown: needs 2 pairs' if ap is None or ap['spread'] is None else
+                'over 10,000' if needed is None else
+                f'{needed} ({max(0, needed - ap["pairs"])} more)')
+        body.append([one['name'], str(ap['pairs'] if ap else 0), *(cell(one['metrics'][metric]) for metric in metrics), more])
+    return ['variant', 'pairs', *metrics, f'seeds for {told["difference"]} AP'], body
+
+
+def drift_tables(told: dict):
+    """A table a variant: means over its seeds."""
+    header = ['layer', 'number', 'start', 'end', 'by decay', 'by gradients']
+    for name in dict.fromkeys(one['variant'] for one in told['masks']):
+        stories = [one for one in told['masks'] if one['variant'] == name]
+        groups: dict[tuple[str, str], list[dict]] = {}
+        for number in (number for story in stories for number in story['numbers']):
+            groups.setdefault((number['layer'], number['number']), []).append(number)
+        body = []
+        for (layer, number), found in sorted(groups.items()):
+            cells = []
+            for key in ('start', 'end', 'by_decay', 'by_gradient'):
+                values = [one[key] for one in found]
+                sign = '+' if key.startswith('by_') else ''
+                cells.append('' if None in values else f'{sum(values) / len(values):{sign}.4f}')
+            body.append([layer, number, *cells])
+        if body:
+            yield header, body, f'{name}, mean over {len(stories)} seed(s)'
+
+
+def run_table(told: dict) -> tuple[list[str], list[list[str]]]:
+    header = ['variant', 'seed', 'AP', 'epochs', 'batch', 'seconds', 'config', 'checkpoint', 'code',
+              'initial weights', 'notes']
+    return header, [[run['variant'], str(run['seed']), f'{run["metrics"]["AP"]}',
+                     str(run['epochs']), str(run['batch_size']), f'{run["seconds"]:.0f}',
+                     run['config_sha256'][:12], run['checkpoint_sha256'][:12],
+                     ' '.join(code[:12] + ('+changes' if code.endswith('+changes') else '')
+                              for code in run['code']), run['paired'] or '',
+                     '; '.join(run['notes'])] for run in told['runs']]
+
+
+def write_comparison(results: Sequence[dict], folder: Path) -> list[Path]:
+    """Write ``comparison.md``, ``.json`` and ``.html`` into ``folder``; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = summary(results)
+    paths = [folder / f'comparison{suffix}' for suffix in ('.md', '.json', '.html')]
+    paths[0].write_text(markdown(told), encoding='utf-8')
+    write_json(paths[1], json.loads(json.dumps(told)))
+    metrics = [metric for metric in COCO_METRICS
+               if any(one['metrics'][metric] for one in told['variants'])]
+    tables = dict(measured=measured_table(told, metrics), drift=list(drift_tables(told)),
+                  differences=difference_table(told, metrics), runs=run_table(told))
+    paths[2].write_text(page(told, list(results), tables, [*PREFACE, *_shared(told)[:1]],
+                             mask_values), encoding='utf-8')
+    return paths
