@@ -40,6 +40,8 @@ class FrozenMasks(nn.Module):
     def settle_frozen_masks(self, freeze_masks: bool) -> None:
         """To be called at the end of the constructor."""
         self.freeze_masks = freeze_masks
+        for layer in gm_layers(self).values():
+            layer.warns_of_plain_weights = False  # the network says it for all of them
         if not freeze_masks:
             for layer in self._frozen_layers().values():
                 for parameter in layer.mask_parameters():
@@ -48,6 +50,18 @@ class FrozenMasks(nn.Module):
     def _frozen_layers(self) -> dict[str, GMConv2d]:
         return {name: layer for name, layer in gm_layers(self).items()
                 if layer.kernel_is_frozen}
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        # PyTorch's and MMEngine's loaders call this before they come to the layers.
+        layers = gm_layers(self)
+        taken = [name for name, layer in layers.items()
+                 if layer.takes_plain_weight(state_dict, f'{prefix}{name}.')]
+        if taken:
+            print_log(f'{len(taken)} of {len(layers)} GMConv layers take plain weights, divided by '
+                      'the mask of init_sigma: the network computes what the plain one did '
+                      '(gm_cfg=dict(preserve=False) copies weights as they are).',
+                      logger='current')
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def train(self, mode: bool = True):
         """As the backbone's own, which may return nothing and freezes its stages again, but for the

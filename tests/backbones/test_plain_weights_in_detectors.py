@@ -1,0 +1,81 @@
+"""A plain detector's weights in a GM detector: its features stay, on every way that mmdet has."""
+import pytest
+import torch
+from mmdet.apis import init_detector
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+
+from ..deploy.small_detectors import CONFIG
+
+WAYS = ['Pretrained', 'load_from', 'init_detector']
+
+
+def config_text(depth, **backbone):
+    channels = [8, 16, 32, 64] if depth == 18 else [32, 64, 128, 256]
+    text = ', '.join(f'{key}={value!r}' for key, value in
+                     dict(depth=depth, base_channels=8, **backbone).items())
+    return CONFIG.format(channels=channels, backbone=text)
+
+
+def build(path):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(Config.fromfile(path).model)
+
+
+def spread(model):
+    """Batch norms as after a training."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+
+
+@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+@pytest.mark.parametrize('depth', [18, pytest.param(50, marks=pytest.mark.slow)])
+def test_features_stay(tmp_path, way, stem, depth):
+    torch.manual_seed(0)
+    plain_config = tmp_path / 'plain.py'
+    plain_config.write_text(config_text(depth, type='ResNet'))
+    plain = build(plain_config).eval()
+    spread(plain)
+    torch.save(dict(state_dict=plain.state_dict(), meta=dict(
+        dataset_meta=dict(classes=('person', )))), tmp_path / 'plain.pth')
+    torch.save(plain.backbone.state_dict(), tmp_path / 'backbone.pth')
+    init = dict(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth')))
+    config = tmp_path / 'gm.py'
+    config.write_text(config_text(depth, type='GMResNet', gm_stem=stem,
+                                  **(init if way == 'Pretrained' else {})))
+    if way == 'init_detector':
+        model = init_detector(str(config), str(tmp_path / 'plain.pth'), device='cpu')
+    elif way == 'Pretrained':
+        model = build(config)
+        model.init_weights()
+    else:
+        settings = Config.fromfile(config)
+        for name in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+            settings.pop(name)
+        settings.update(load_from=str(tmp_path / 'plain.pth'), work_dir=str(tmp_path / 'work'),
+                        custom_hooks=[], default_scope='mmdet')
+        runner = Runner.from_cfg(settings)
+        runner.load_or_resume()
+        model = runner.model
+    model.eval()
+    x = torch.randn(2, 3, 96, 128)
+    with torch.no_grad():
+        for got, expected in zip(model.backbone(x), plain.backbone(x)):
+            assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert sum(parameter.numel() for parameter in model.backbone.parameters()) > sum(
+        parameter.numel() for parameter in plain.backbone.parameters())
+
+
+def test_the_log_says_how_many_layers(tmp_path, caplog):
+    import logging
+    from gmconv_mmdet import GMResNet
+    from mmdet.models.backbones import ResNet
+    network = GMResNet(18, base_channels=8)
+    with caplog.at_level(logging.INFO):
+        missing, _ = network.load_state_dict(ResNet(18, base_channels=8).state_dict())
+    assert not missing
