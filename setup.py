@@ -32,7 +32,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['gmconv_mmdet', 'gmconv_mmdet.*']),
     cmdclass={'build_py': BuildWithMim},
-    python_requires='>=3.10',
+    python_requires='>=3.8',
     # Empty on purpose. torch and mmcv are builds for one CUDA and one Python, often made by hand:
     # no requirement of ours may let pip replace them. `python tools/doctor.py` tells what is
     # missing, `bash tools/setup_env.sh` makes an environment from nothing.

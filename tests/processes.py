@@ -1,4 +1,6 @@
 """Starts a Python program in several real processes with torchrun, as users do."""
+from __future__ import annotations
+
 import os
 import socket
 import subprocess

@@ -39,7 +39,7 @@ OTHERS = {'mask-rcnn_r50-gm-stem-l1_fpn_1x_coco': ('MaskRCNN', 0.02),
 ALL = [f'{detector}_{row}_fpn_1x_coco' for detector in DETECTORS for row in ROWS] + list(OTHERS)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def _load(name, weights) -> Config:
     return Config.fromfile(FOLDER / f'{name}.py')
 

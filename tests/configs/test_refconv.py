@@ -19,7 +19,7 @@ NETWORKS = {'resnet18': 17, 'resnet50': 17, 'mobilenet-v2': 18}  # convolutions 
 COCO = sorted(path.stem for path in (ROOT / 'refconv').glob('*.py'))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def _load(name) -> Config:
     return Config.fromfile(ROOT / f'{name}.py')
 
