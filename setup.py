@@ -39,7 +39,7 @@ setup(
     install_requires=[],
     extras_require={
         'eval': ['faster-coco-eval'],
-        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript; python_version >= "3.9"'],
         'pretrain': ['safetensors'],
         'tests': ['hypothesis', 'pytest'],
     },
