@@ -1,4 +1,6 @@
 """gmconv_mmdet/doctor.py, in this environment and in ones broken on purpose."""
+from __future__ import annotations
+
 import json
 import os
 import re

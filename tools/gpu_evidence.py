@@ -1,6 +1,4 @@
 """Run the stages of tools/gpu_evidence.sh in the Python that calls this."""
-from __future__ import annotations
-
 import argparse
 import sys
 import time

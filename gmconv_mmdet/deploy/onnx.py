@@ -20,14 +20,12 @@ def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
 
     The network is folded first: a convolution whose mask is static has a plain weight in the file.
     A dynamic GMConv becomes a :class:`ColumnConv`, the same sums in a form that serves every batch.
-    Where torch has no dynamic dimensions in ``torch.export`` (before 2.6) its older, tracing
-    exporter writes the file.
 
     Args:
         network (nn.Module): takes images ``(N, 3, H, W)``; gives one tensor or several.
         path (str | Path): the ``.onnx`` file; replaced if it is there.
         opset (int, optional): version of ONNX's operators; by default the one that this torch
-            writes (17 by tracing).
+            writes.
         names (Iterable[str], optional): of the outputs.
 
     Returns:
@@ -36,9 +34,7 @@ def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
     network = recordable(network).eval()
     parameter = next(network.parameters())
     image = torch.randn(2, 3, 128, 160, device=parameter.device, dtype=parameter.dtype)
-    dynamic = getattr(getattr(getattr(torch, 'export', None), 'Dim', None), 'DYNAMIC', None)
-    if dynamic is None:
-        return _export_by_tracing(network, image, path, opset or 17, names)
+    dynamic = torch.export.Dim.DYNAMIC
     with torch.no_grad():
         program = torch.onnx.export(
             network, (image, ), dynamo=True, verbose=False, opset_version=opset,
@@ -46,20 +42,6 @@ def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
             dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic}, ))
     program.save(str(path), external_data=False)
     return program.model.opset_imports['']
-
-
-def _export_by_tracing(network: nn.Module, image: torch.Tensor, path: str | Path, opset: int,
-                       names: Iterable[str] | None) -> int:
-    with torch.no_grad():
-        outputs = network(image)
-    count = 1 if isinstance(outputs, torch.Tensor) else len(outputs)
-    names = [f'output{i}' for i in range(count)] if names is None else list(names)
-    axes = {0: 'batch', 2: 'height', 3: 'width'}
-    with torch.no_grad():
-        torch.onnx.export(network, (image, ), str(path), opset_version=opset,
-                          input_names=['image'], output_names=names,
-                          dynamic_axes={name: axes for name in ['image', *names]})
-    return opset
 
 
 def onnx_difference(path: str | Path, network: nn.Module,
@@ -86,7 +68,7 @@ def onnx_difference(path: str | Path, network: nn.Module,
         found = session.run(None, {session.get_inputs()[0].name: image.numpy()})
         differences[batch, height, width] = max(
             ((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12)).item()
-            for a, b in zip(found, expected))
+            for a, b in zip(found, expected, strict=True))
     return differences
 
 

@@ -1,4 +1,6 @@
 """The configs of configs/gmconv against the paper's Tables III and V, built and run small."""
+from __future__ import annotations
+
 import copy
 import functools
 import os

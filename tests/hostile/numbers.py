@@ -9,6 +9,8 @@ backbone and neck in bf16 autocast. A run ends early only where ``DivergenceHook
 every iteration and every GMConv finite sigmas have to give masks in [0, 1], and a finite gradient
 of a mask a finite one of its sigma. Finished runs are not repeated.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import statistics

@@ -2,6 +2,8 @@
 
     python -m tests.hostile.table > docs/hostile_input.md
 """
+from __future__ import annotations
+
 import sys
 import tempfile
 import warnings
