@@ -1,6 +1,4 @@
 """load_pretrained and GMPretrained on whole backbones: every tensor accounted for, outputs kept."""
-from __future__ import annotations
-
 import logging
 
 import pytest
