@@ -112,7 +112,7 @@ def check_summary(output, work):
         assert f'{name} {value:.3f}' in text
 
     checkpoint = torch.load(work / 'epoch_4.pth', weights_only=True)
-    trained = {key[:-len('.sigma')]: value.item()
+    trained = {key.removesuffix('.sigma'): value.item()
                for key, value in checkpoint['state_dict'].items() if key.endswith('.sigma')}
     stem = summary['sigmas'].pop('backbone.conv1')
     assert len(trained) == 16
