@@ -32,14 +32,14 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['gmconv_mmdet', 'gmconv_mmdet.*']),
     cmdclass={'build_py': BuildWithMim},
-    python_requires='>=3.10',
+    python_requires='>=3.8',
     # Empty on purpose. torch and mmcv are builds for one CUDA and one Python, often made by hand:
     # no requirement of ours may let pip replace them. `python tools/doctor.py` tells what is
     # missing, `bash tools/setup_env.sh` makes an environment from nothing.
     install_requires=[],
     extras_require={
         'eval': ['faster-coco-eval'],
-        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript; python_version >= "3.9"'],
         'pretrain': ['safetensors'],
         'tests': ['hypothesis', 'pytest'],
     },

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import os
 import signal
 from collections.abc import Iterator

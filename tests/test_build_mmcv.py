@@ -1,5 +1,7 @@
 """tools/build_mmcv.py on a source package that stands in for mmcv: same name, same file layout and
 output, two `compilations` of a moment each."""
+from __future__ import annotations
+
 import importlib.util
 import os
 import signal

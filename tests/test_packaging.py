@@ -1,4 +1,6 @@
 """The wheel, built and installed into a scratch folder."""
+from __future__ import annotations
+
 import email
 import os
 import re

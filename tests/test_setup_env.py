@@ -1,4 +1,6 @@
 """tools/setup_env.sh and run_tests.sh, run as a user runs them, with faults put in their way."""
+from __future__ import annotations
+
 import os
 import shutil
 import signal

@@ -6,6 +6,8 @@
 
 Analyses the backbone and the neck without weights. See docs/receptive_field_analysis.md.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import sys

@@ -9,6 +9,8 @@ Every combination of the values given is one comparison: a table is printed when
 JSON file is written again. Variants take turns, round after round; ratios are medians of the ratios
 of times of the same round. tools/benchmark_docs.py makes a page of such files.
 """
+from __future__ import annotations
+
 import argparse
 import sys
 import time

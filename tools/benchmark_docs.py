@@ -3,6 +3,8 @@
     python tools/benchmark_docs.py
     python tools/benchmark_docs.py --json a.json b.json --out page.md --plot growth.png
 """
+from __future__ import annotations
+
 import argparse
 import json
 import os

@@ -7,6 +7,8 @@
 Strips optimizer, classifier, neck and heads, moves masks without changing what the network
 computes, writes DST-<hash> with its metadata, and accounts for every tensor.
 """
+from __future__ import annotations
+
 import argparse
 import sys
 

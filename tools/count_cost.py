@@ -4,6 +4,8 @@
 
 With --refconv: what RefConv's configs hold in training and folded. Needs mmpretrain, no data.
 """
+from __future__ import annotations
+
 import argparse
 
 from gmconv_mmdet.reproduce.cost import cost_table, refocused_table

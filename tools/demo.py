@@ -5,6 +5,8 @@
 An interrupted run goes on when it is called again. `bash tools/demo.sh` sets the environment up
 first.
 """
+from __future__ import annotations
+
 import argparse
 import signal
 import sys

@@ -6,6 +6,8 @@
 Input `image`: (N, 3, H, W), normalised and padded as the config's data preprocessor does; N, H and
 W are dynamic. Static masks are folded into the weights, a dynamic stem stays dynamic.
 """
+from __future__ import annotations
+
 import argparse
 import logging
 import sys

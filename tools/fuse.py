@@ -7,6 +7,8 @@ is a plain mmdet model that needs nothing of this package. A dynamic stem stays 
 is approximated on request: --stem average gives it the mask of its average sigmas on the images of
 --calib, and reports what that changed.
 """
+from __future__ import annotations
+
 import argparse
 import sys
 

@@ -6,6 +6,8 @@ For those who change a pin. Asks the package index for the hashes of all files o
 way of uv (`pip install uv`). Given to pip as `-c` beside constraints.txt, the file makes it refuse
 any other file; see docs/supply_chain.md.
 """
+from __future__ import annotations
+
 import argparse
 import re
 import subprocess

@@ -7,6 +7,8 @@
 Configs are analysed at the size of their test pipeline; `mmdet::` names those that MMDetection
 ships, `torchvision::` a classification network.
 """
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

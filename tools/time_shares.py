@@ -5,6 +5,8 @@
 Faster R-CNN with GMConv in stem and L1-L4 (another row: --row), images resized to 1333x800 as for
 COCO, weights random, loaded in the training process. Then the first ten lines of a profile.
 """
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path

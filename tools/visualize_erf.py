@@ -9,6 +9,8 @@ centres of objects of each COCO size band; without --images and --annotations ov
 the first config. Interrupted, the same command goes on; `redraw` needs neither models nor images.
 Without a checkpoint weights are random. See docs/receptive_fields.md.
 """
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path

@@ -6,6 +6,8 @@
 Writes masks.png and masks.csv; with images also dynamic_sigmas.png and .csv, for the layers that
 predict a mask for each image. See docs/receptive_fields.md.
 """
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path

@@ -8,9 +8,11 @@ image's
 border: padding counts as input that continues beyond it, as in every published receptive field.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd, lcm
+from math import gcd
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 # Beyond this many different intervals a map has no regular structure worth following.
@@ -148,7 +150,7 @@ def union(a: AxisField, b: AxisField) -> AxisField:
     """
     if a.jump != b.jump:
         raise ValueError(f'fields of jump {a.jump} and {b.jump} drift apart')
-    period = lcm(a.period, b.period)
+    period = a.period * b.period // gcd(a.period, b.period)
     if period > MAX_PERIOD:
         raise IrregularFieldError(
             f'the receptive field repeats only after {period} positions, more than {MAX_PERIOD}')

@@ -5,6 +5,8 @@ follow them, every dimension is kept as an ordered product of factors (first is 
 is a part of the rows, a part of the columns, or neither (batch, channels).
 """
 
+from __future__ import annotations
+
 from collections import deque
 from dataclasses import dataclass, replace
 from fractions import Fraction

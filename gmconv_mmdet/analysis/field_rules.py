@@ -5,6 +5,8 @@ A rule gets the :class:`Call` and returns the ``TensorField`` of the outputs (on
 list). Operators which ATen tags as pointwise need no rule.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
@@ -18,7 +20,7 @@ from .feature_layout import (Dim, LayoutError, TensorField, blank, broadcast, ch
                              reshape, settle, spatial, whole_axis)
 from .path_fields import GLOBAL, join
 
-Rule = Callable[['Call'], Any]
+Rule = Callable  # of a Call; gives the field, or a tuple of fields
 RULES: Dict[str, Rule] = {}
 
 

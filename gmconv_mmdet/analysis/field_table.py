@@ -1,5 +1,7 @@
 """Receptive-field reports as text and CSV."""
 
+from __future__ import annotations
+
 import csv
 from math import inf
 from typing import Any, List, Optional, Sequence, TextIO

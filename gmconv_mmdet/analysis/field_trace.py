@@ -5,6 +5,8 @@ of any size takes a fraction of a second, and every operator that reaches ATen i
 Python code called it. Modules give the operators their names.
 """
 
+from __future__ import annotations
+
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass

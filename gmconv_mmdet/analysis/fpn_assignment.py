@@ -1,5 +1,7 @@
 """Do the pyramid levels see the objects that are assigned to them?"""
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from math import inf

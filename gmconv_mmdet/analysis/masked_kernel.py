@@ -1,5 +1,7 @@
 """How large a masked kernel is, measured by its spread."""
 
+from __future__ import annotations
+
 from typing import Dict, Tuple
 
 import torch

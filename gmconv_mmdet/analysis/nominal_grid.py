@@ -7,6 +7,8 @@ bound that the architecture gives), CARAFE its reassembly kernel. The originals 
 trace ends.
 """
 
+from __future__ import annotations
+
 import sys
 from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Dict, Iterator, Tuple

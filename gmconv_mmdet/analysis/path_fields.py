@@ -1,5 +1,7 @@
 """What the paths from the image to a feature map see along one axis, joined."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import Optional, Sequence
 

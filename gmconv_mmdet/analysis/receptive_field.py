@@ -26,6 +26,8 @@ Decisions that the rules leave open:
   the same rules with the extent that the mask leaves, see :mod:`.masked_kernel`.
 """
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import inf

@@ -5,6 +5,8 @@ it gets, let the field grow more slowly, by a smaller stem or by leaving out a d
 change here is a new ``backbone`` config, so that what is advised is what builds.
 """
 
+from __future__ import annotations
+
 import copy
 import inspect
 import os
@@ -130,7 +132,7 @@ def _base(source: Union[str, Path], target: Union[str, Path]) -> str:
     """A relative path, or ``mmdet::...`` for a config that MMDetection ships."""
     shipped = Path(mmdet.__file__).resolve().parent / '.mim' / 'configs'
     source = Path(source).resolve()
-    if source.is_relative_to(shipped):
+    if shipped in source.parents:
         return f'mmdet::{source.relative_to(shipped).as_posix()}'
     return Path(os.path.relpath(source, Path(target).resolve().parent)).as_posix()
 

@@ -1,5 +1,7 @@
 """Every backbone of MMDetection's registry, and any number of configs, analysed or refused."""
 
+from __future__ import annotations
+
 import inspect
 from dataclasses import dataclass
 from math import inf

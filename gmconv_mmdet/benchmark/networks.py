@@ -54,7 +54,7 @@ def build_network(network: str, variant: str, frozen_stages: int = -1) -> nn.Mod
     if network not in NETWORKS or variant not in VARIANTS:
         raise ValueError(f'network must be one of {NETWORKS} and variant one of {VARIANTS}, got '
                          f'{network!r}, {variant!r}')
-    name = variant.removesuffix(_FOLDED)
+    name = variant.replace(_FOLDED, '')
     options = copy.deepcopy(_BACKBONES[name])
     backbone = dict(type='GMResNet' if 'gm_stem' in options else 'mmdet.ResNet', depth=50,
                     frozen_stages=frozen_stages, norm_eval=frozen_stages >= 0, **options)

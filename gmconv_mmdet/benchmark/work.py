@@ -52,8 +52,8 @@ class Worker:
         self.optimizer = torch.optim.SGD(
             [p for p in model.parameters() if p.requires_grad], lr=1e-4, momentum=0.9,
             weight_decay=1e-4) if work == 'step' else None
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.half and self.device.type == 'cuda')
+        scaler = getattr(torch.amp, 'GradScaler', torch.cuda.amp.GradScaler)  # before torch 2.3
+        self.scaler = scaler(enabled=self.half and self.device.type == 'cuda')
 
     def __call__(self) -> None:
         """Do the work once."""

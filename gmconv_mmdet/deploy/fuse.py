@@ -189,7 +189,7 @@ def largest_difference(model: nn.Module, reference: nn.Module, batch: Tensor) ->
     """Largest difference of two detectors' feature maps on images ``(N, 3, H, W)``, each relative
     to the map's largest value."""
     return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item() for a, b in zip(
-        model.extract_feat(batch), reference.extract_feat(batch), strict=True))
+        model.extract_feat(batch), reference.extract_feat(batch)))
 
 
 def feature_difference(model: nn.Module, reference: nn.Module) -> float:

@@ -1,4 +1,6 @@
 """RefConv's configs: recipe, placement, and one training step on a loaded basis at small size."""
+from __future__ import annotations
+
 import copy
 import functools
 from pathlib import Path

@@ -1,4 +1,6 @@
 """The demo as a user runs it: interrupted, continued, repeated; and what it refuses."""
+from __future__ import annotations
+
 import json
 import os
 import re

@@ -7,6 +7,8 @@ In float64, so that differences are of the order in which sums are taken. Batch 
 stored statistics (`norm_eval`, as in the detectors' configs); with those of the batch each process
 would see its own half: that takes SyncBN, which torch has on GPUs only.
 """
+from __future__ import annotations
+
 import copy
 import json
 import sys

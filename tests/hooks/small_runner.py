@@ -1,4 +1,6 @@
 """A detector's worth of MMEngine in miniature: a GM network, a data set that augments at random."""
+from __future__ import annotations
+
 import itertools
 
 import numpy as np

@@ -1,4 +1,6 @@
 """Broken annotation files and folders, found before a run's first iteration."""
+from __future__ import annotations
+
 import copy
 import json
 from collections.abc import Callable

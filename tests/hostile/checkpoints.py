@@ -1,4 +1,6 @@
 """Broken and hostile checkpoints."""
+from __future__ import annotations
+
 import io
 import math
 import os

@@ -1,4 +1,6 @@
 """Broken configs and arguments: of layers and backbones, and as files."""
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch

@@ -1,4 +1,6 @@
 """Broken environments and folders that can't be written to."""
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -5,6 +5,8 @@ or refused by one ``CheckpointError``.
 
 ``test_fuzz.py`` runs the same properties for some seconds, always on the same examples.
 """
+from __future__ import annotations
+
 import argparse
 import io
 import math

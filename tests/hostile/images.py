@@ -1,4 +1,6 @@
 """Broken and unusual images."""
+from __future__ import annotations
+
 import cv2
 import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations  # noqa: F401  (registers mmdet's transforms)

@@ -3,6 +3,8 @@ ends in and says is a line of Markdown. docs/hostile_input.md says what they hav
 
     python tools/dev/hostile_table.py > table.md
 """
+from __future__ import annotations
+
 import sys
 import tempfile
 import warnings

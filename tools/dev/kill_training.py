@@ -20,6 +20,8 @@ only: `unshare -rm python tools/dev/kill_training.py ...`.
 
 Processes are forked from this one, which has imported what they need: they start within a second.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import math

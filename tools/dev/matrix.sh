@@ -44,3 +44,7 @@ case "$COLUMN" in
             bash tools/setup_env.sh ;;
     *) pinned_environment ;;
 esac
+[[ "${2-}" != --environment ]] || exit 0
+"$PY" tools/dev/matrix_check.py "$COLUMN" || status=$?
+"$PY" tools/dev/matrix_page.py
+exit "${status:-0}"

@@ -9,6 +9,8 @@ fp32 and with backbone and neck in bf16 autocast. Only ``DivergenceHook`` ends a
 every iteration and every GMConv finite sigmas have to give masks in [0, 1], and a finite gradient
 of a mask a finite one of its sigma. Finished runs are not repeated.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import statistics

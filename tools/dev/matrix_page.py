@@ -1,0 +1,71 @@
+"""Write docs/tested_versions.md from what tools/dev/matrix.sh left in docs/data/matrix/.
+
+    python tools/dev/matrix_page.py
+"""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+COLUMNS = ('py38-torch1.13', 'py38-torch2.1', 'py310-torch2.1', 'py311-torch2.13',
+           'py312-torch2.13', 'py313-torch2.13', 'onedl')
+HEAD = '''# Tested versions
+
+Each row is one environment, made and tested by `bash tools/dev/matrix.sh COLUMN`: `pip install .`, a
+training with mmdet's own tools that is killed, resumed and evaluated, and the fast part of the tests
+(`pytest -m "not slow"`). All ran on CPUs. This page is written by `python tools/dev/matrix_page.py`
+from [docs/data/matrix](data/matrix), where the other packages' versions are.
+
+The pair that needs no compiling is the one of `torch 2.1` and `mmcv 2.1.0` (`mim install mmcv==2.1.0`).
+'''
+
+
+def package(versions: dict, name: str) -> str:
+    """Version of a package or of OneDL's continuation of it."""
+    onedl = versions.get({'mmdet': 'onedl-mmdetection'}.get(name, f'onedl-{name}'))
+    return versions.get(name, '-') if onedl is None else f'{onedl} (OneDL)'
+
+
+def table_row(found: dict) -> str:
+    versions, tests = found['versions'], found['tests']
+    changed = ', '.join(found['install']['changed']) or 'none'
+    return '| ' + ' | '.join([
+        f'`{found["column"]}`', found['python'],
+        *(package(versions, name) for name in ('torch', 'mmcv', 'mmdet', 'mmengine', 'numpy')),
+        changed, f'{found["demo"]["seconds"]} s',
+        f'{tests["passed"]} / {tests["failed"]} / {tests["skipped"]}, {tests["seconds"]} s',
+        f'`{found["commit"]}`']) + ' |'
+
+
+def page(columns: list[dict]) -> str:
+    """The page's text, from the content of the JSON files."""
+    names = [found['column'] for found in columns]
+    lines = [HEAD, '| column | Python | torch | mmcv | mmdet | mmengine | numpy '
+             '| changed by `pip install .` | train, resume, test | tests passed / failed / skipped '
+             '| commit |', '|---' * 11 + '|', *map(table_row, columns)]
+    skipped: dict[str, dict[str, int]] = {}
+    for found in columns:
+        for reason, count in found['tests']['reasons'].items():
+            skipped.setdefault(reason, {})[found['column']] = count
+    if skipped:
+        lines += ['', 'Tests skipped, and why:', '', '| reason | ' + ' | '.join(names) + ' |',
+                  '|---' * (len(names) + 1) + '|']
+        lines += [f'| {reason} | ' + ' | '.join(str(counts.get(name, '')) for name in names) + ' |'
+                  for reason, counts in sorted(skipped.items())]
+    failures = [f'* `{found["column"]}`: `{name}`' for found in columns
+                for name in found['tests']['failures']]
+    if failures:
+        lines += ['', 'Tests failed:', '', *failures]
+    return '\n'.join(lines) + '\n'
+
+
+def read_columns(folder: Path) -> list[dict]:
+    """Content of the files of ``COLUMNS``, in that order, where they are there."""
+    return [json.loads(path.read_text()) for path in (folder / f'{name}.json' for name in COLUMNS)
+            if path.exists()]
+
+
+if __name__ == '__main__':
+    text = page(read_columns(REPO / 'docs' / 'data' / 'matrix'))
+    (REPO / 'docs' / 'tested_versions.md').write_text(text)
