@@ -24,7 +24,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align:
  white-space: nowrap; vertical-align: top }
 td.long { white-space: normal; min-width: 14rem; max-width: 22rem; overflow-wrap: anywhere } th { color: var(--dim); font-weight: 600 }
 .warn { color: var(--c2); font-weight: 600 }
-.row { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; background: var(--panel);
+.row { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: .7rem 0 0; background: var(--panel);
  border: 1px solid var(--line); border-radius: 6px; padding: .6rem }
 figcaption { contain: inline-size; font-size: 13px; color: var(--dim); margin-bottom: .3rem }
 svg { display: block } svg text { fill: var(--text); font: 11px system-ui, sans-serif }

@@ -120,6 +120,14 @@ def test_a_rehearsal_says_so_everywhere(tmp_path):
     assert 'ehearsal' not in markdown(Table('V', [], False), tmp_path, 'f.png')
 
 
+def test_rows_can_be_chosen_and_keep_their_baseline(runs, tmp_path):
+    table = Table('V', runs, False, [GM])
+    text = markdown(table, tmp_path, 'f.png')
+    assert [cells[0] for cells in rows_of(text, '## faster-rcnn')] == ['`r50-gm-stem-l1`']
+    assert '## cascade-rcnn' not in text and table.gain(GM, 'AP').seeds == 2
+    assert write_report(table, tmp_path / 'out')[2].is_file()
+
+
 def test_csv_holds_a_line_for_each_row_and_metric(runs):
     lines = list(csv.DictReader(io.StringIO(csv_text(Table('V', runs, False)))))
     assert len(lines) == 14 * 4
