@@ -58,7 +58,7 @@ def test_metrics_in_the_papers_names_and_unit():
                'coco/bbox_mAP_s': 0.216, 'coco/bbox_mAP_m': 0.418, 'coco/bbox_mAP_l': 0.486}
     assert coco_percentages(metrics) == (dict(AP=37.8, AP50=58.6, AP75=40.8, APS=21.6, APM=41.8,
                                               APL=48.6), [])
-    values, notes = coco_percentages(metrics | {'coco/bbox_mAP_l': -1.0})
+    values, notes = coco_percentages(dict(metrics, **{'coco/bbox_mAP_l': -1.0}))
     assert values['APL'] is None and notes == ['APL: no such object in the data']
 
 

@@ -81,7 +81,7 @@ def test_paper_gains_are_differences_of_its_cells():
 
 
 def test_a_size_without_objects_is_an_empty_cell(tmp_path):
-    metrics = dict.fromkeys(COCO_METRICS, 10.0) | dict(APL=None)
+    metrics = dict(dict.fromkeys(COCO_METRICS, 10.0), APL=None)
     run = finished(tmp_path, BASE, 0, 0, metrics=metrics, notes=['APL: no such object in the data'])
     text = markdown(Table('V', [run], False), tmp_path, 'f.png')
     assert rows_of(text, '## faster-rcnn')[0] == ['`r50`', '37.0', '10.0', '21.2', '10.0', '40.6',
