@@ -340,7 +340,8 @@ class Driver:
         metrics = read_test_metrics(folder)
         if metrics is None:
             self.screen.say(f'{place}: testing')
-            self._launch(run, 'test', self._test_command(run, checkpoint, folder), place, 0, 0, lock)
+            self._launch(run, 'test', self._test_command(run, checkpoint, folder), place, 0, 0,
+                         lock)
             metrics = read_test_metrics(folder)
         if metrics is None:
             raise RunFailed(f'the test ended without an error, but left no metrics in {folder}')

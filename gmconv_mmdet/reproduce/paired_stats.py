@@ -89,7 +89,7 @@ def seeds_needed(spread: float, difference: float = 0.5, power: float = POWER,
         quantiles = sum(t_quantile(p, pairs - 1) for p in ((1 + confidence) / 2, power))
         if pairs >= (quantiles * spread / difference) ** 2:
             return pairs
-        # Far away: the normal distribution gives fewer than are needed, so these can be passed over.
+        # Far away: the normal distribution gives fewer than are needed.
         if pairs > 200:
             normal = statistics.NormalDist()
             z = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)

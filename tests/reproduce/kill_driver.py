@@ -7,6 +7,8 @@ to nothing else, at random moments. Then lets it finish, checks what lies on dis
 and prints what happened, as Markdown. By hand or from test_kill_driver.py; all fourteen rows take a
 quarter of an hour on two idle CPU cores.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import os
