@@ -61,7 +61,8 @@ def test_two_seeds_survive_two_sigkills(repo, tmp_path):
         lines = [json.loads(line) for line in (folder / 'launches.jsonl').read_text().splitlines()
                  if line.startswith('{') and line.endswith('}')]
         ends = [line['phase'] for line in lines if line['event'] == 'end']
-        assert ends.count('train') <= 1 and ends.count('test') == 1
+        # A kill may come between a test's end and the note of it: then it isn't made again either.
+        assert ends.count('train') <= 1 and ends.count('test') <= 1
         resumed += any('--resume' in line.get('command', ()) for line in lines)
     assert resumed, 'the first kill came after a checkpoint'
     for one in results:
