@@ -1,13 +1,12 @@
-"""Tables III and V of the GMConv paper, from COCO 2017 to the finished report.
+"""Does GMConv help on my data? And the tables of the GMConv paper. Trainings that survive any kill.
 
-    python tools/reproduce.py plan   --table V --work-root W
-    python tools/reproduce.py check  --table V --work-root W --data-root COCO --gpus 8
-    python tools/reproduce.py run    --table V --work-root W --data-root COCO --gpus 8
-    python tools/reproduce.py report --table V --work-root W
+    python tools/reproduce.py run    --config my_config.py --against plain --seeds 0 1 2 --out RUNS
+    python tools/reproduce.py report --out RUNS
 
-`run` may be stopped, killed and given again at any time. With `--rehearse`, given to all of them,
-the same machinery runs small, in seconds a row, on any folder in COCO's format. See
-docs/reproduce.md.
+train a config with GMConv and its plain twin, paired by seed, and report differences with
+intervals. With ``--table V --data-root COCO`` instead of ``--config`` they run and report a table of
+the paper. ``plan`` says what is left to do, ``check`` looks for problems and runs nothing. ``run``
+may be stopped, killed and given again at any time. See docs/reproduce.md.
 """
 import sys
 import warnings

@@ -1,7 +1,8 @@
-"""From COCO 2017 to the paper's detection tables: the rows, their runs and the report.
+"""Trainings that are compared: any config and its variants, or the paper's detection tables.
 
-``tools/reproduce.py`` is the command line. Modules, in the order in which a table is made:
-``paper`` (the published figures), ``rows`` (which config is which row), ``coco_folder`` and
-``run_config`` (what a run trains on and how), ``preflight`` (what could go wrong, before it does),
-``driver`` (the runs, with ``run_folder``, ``supervise`` and ``progress``), ``report``.
+``tools/reproduce.py`` is the command line. What is run: ``variants`` and ``plain_twin`` (any
+config), ``rows``, ``paper``, ``coco_folder`` and ``run_config`` (the tables), ``recipe`` (both, for
+the driver). How: ``preflight`` (what could go wrong, before it does), ``driver`` (the runs, with
+``run_folder``, ``supervise`` and ``progress``), ``history`` (what is kept of a run). What comes
+out: ``comparison``, ``comparison_page`` and ``paired_stats``; ``report`` for the tables.
 """

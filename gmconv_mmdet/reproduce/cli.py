@@ -27,8 +27,10 @@ from .variants import PLAIN, Comparison, make_comparison, variant_config
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog='reproduce.py', description='Trains a config with GMConv and its plain twin, paired by '
-        'seed, and reports whether it helps (--config); or the tables of the GMConv paper (--table).')
+        prog='reproduce.py',
+        description='Trains a config with GMConv and its plain twin, paired by seed, and reports '
+        'whether it helps (--config); or runs and reports the tables of the GMConv paper '
+        '(--table). See docs/reproduce.md.')
     commands = parser.add_subparsers(dest='command', required=True)
 
     common = argparse.ArgumentParser(add_help=False)
@@ -98,7 +100,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
                         help='mixed precision; not the paper\'s recipe')
     recipe.add_argument('--pretrained', metavar='FILE',
                         help='backbone weights of rows with GMConv, masks of frozen stages frozen '
-                        'as in the paper; default: GMCONV_PRETRAINED, else torchvision\'s ResNet-50')
+                        'as in the paper; default: GMCONV_PRETRAINED, else torchvision\'s '
+                        'ResNet-50')
     recipe.add_argument('--pretrained-plain', metavar='FILE',
                         help='the same for rows without GMConv')
     recipe.add_argument('--coco-eval', choices=list(EVALUATORS), default='pycocotools')
@@ -229,7 +232,9 @@ def _launch_options(args: argparse.Namespace) -> LaunchOptions:
 
 def _weights(source: str | None) -> str | None:
     """A local file by its whole path: a run may be continued from another folder."""
-    return source if source is None or '://' in source else str(Path(source).expanduser().absolute())
+    if source is None or '://' in source:
+        return source
+    return str(Path(source).expanduser().absolute())
 
 
 def _recipe(args: argparse.Namespace, comparison: Comparison | None) -> Recipe:

@@ -38,8 +38,8 @@ def read_results(folder: Path, names: Sequence[str] | None = None) -> list[dict]
     known = {result['variant'] for result in results}
     if names is not None:
         if set(names) - known:
-            raise RunFolderError(f'no result of {", ".join(sorted(set(names) - known))} in {folder}, '
-                                 f'but of {", ".join(sorted(known))}')
+            raise RunFolderError(f'no result of {", ".join(sorted(set(names) - known))} in '
+                                 f'{folder}, but of {", ".join(sorted(known))}')
         results = [result for result in results if result['variant'] in {*names, *baselines}]
     return sorted(results, key=lambda result: (result['variant'] not in baselines,
                                                result.get('order', 0), result['seed']))
@@ -117,8 +117,8 @@ def _verdict(numbers: Sequence[dict], flat: Sequence[str], result: dict) -> str:
 
     moved = largest('by_gradient')
     by = 'gradients' if split else 'all that happened (decay and gradients are not told apart)'
-    said = (f'{"LEARNED NOTHING about its masks: " if moved < LEARNED else ""}the largest change by '
-            f'{by} is {moved:.1%} of the start')
+    said = (f'{"LEARNED NOTHING about its masks: " if moved < LEARNED else ""}the largest change '
+            f'by {by} is {moved:.1%} of the start')
     if split:
         said += f', by weight decay {largest("by_decay"):.1%}'
     if flat:
@@ -172,10 +172,10 @@ PREFACE = (
     'the seeds; a single seed has none.',
     'Runs of one seed share the order and augmentation of the images and every initial tensor that '
     'agrees in name and shape.',
-    'Differences: mean [95 % confidence interval, Student\'s t on the paired differences]; one pair '
-    f'has no interval. Seeds for {DIFFERENCE}: pairs with which a paired two-sided test at 5 % sees a '
-    f'true difference of {DIFFERENCE} AP with a power of 80 %, by the spread seen here. An '
-    'interval that holds 0 shows no effect and does not show that there is none.')
+    'Differences: mean [95 % confidence interval, Student\'s t on the paired differences]; one '
+    f'pair has no interval. Seeds for {DIFFERENCE}: pairs with which a paired two-sided test at 5 '
+    f'% sees a true difference of {DIFFERENCE} AP with a power of 80 %, by the spread seen here. '
+    'An interval that holds 0 shows no effect and does not show that there is none.')
 
 
 def grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
@@ -209,7 +209,8 @@ def difference_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], lis
         more = ('unknown: needs 2 pairs' if ap is None or ap['spread'] is None else
                 'over 10,000' if needed is None else
                 f'{needed} ({max(0, needed - ap["pairs"])} more)')
-        body.append([one['name'], str(ap['pairs'] if ap else 0), *(cell(one['metrics'][metric]) for metric in metrics), more])
+        body.append([one['name'], str(ap['pairs'] if ap else 0),
+                     *(cell(one['metrics'][metric]) for metric in metrics), more])
     return ['variant', 'pairs', *metrics, f'seeds for {told["difference"]} AP'], body
 
 

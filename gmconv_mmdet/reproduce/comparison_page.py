@@ -22,9 +22,11 @@ p, li { max-width: 50rem } .dim { color: var(--dim) } .scroll { overflow-x: auto
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left;
  white-space: nowrap; vertical-align: top }
-td.long { white-space: normal; min-width: 14rem; max-width: 22rem; overflow-wrap: anywhere } th { color: var(--dim); font-weight: 600 }
+td.long { white-space: normal; min-width: 14rem; max-width: 22rem; overflow-wrap: anywhere }
+th { color: var(--dim); font-weight: 600 }
 .warn { color: var(--c2); font-weight: 600 }
-.row { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; background: var(--panel);
+.row { display: flex; flex-wrap: wrap; gap: 1rem }
+figure { margin: .7rem 0 0; background: var(--panel);
  border: 1px solid var(--line); border-radius: 6px; padding: .6rem }
 figcaption { contain: inline-size; font-size: 13px; color: var(--dim); margin-bottom: .3rem }
 svg { display: block } svg text { fill: var(--text); font: 11px system-ui, sans-serif }
@@ -215,9 +217,9 @@ def _sigmas(results: Sequence[dict]) -> str:
             series.append((key, [x for x, _ in pairs], [y for _, y in pairs],
                            f'stroke="hsl({250 - 230 * i / max(1, len(keys) - 1):.0f} 75% 55%)" '
                            f'stroke-width="1.4"{dash}'))
-        out.append(_chart(f'{_text(result["variant"])}, seed {result["seed"]}: sigma of every layer, '
-                          'blue first to red last; dashed: the dynamic stem, x and y', series,
-                          'iteration', True))
+        out.append(_chart(f'{_text(result["variant"])}, seed {result["seed"]}: sigma of every '
+                          'layer, blue first to red last; dashed: the dynamic stem, x and y',
+                          series, 'iteration', True))
     return ''.join(out)
 
 
@@ -238,9 +240,11 @@ def _masks(results: Sequence[dict], mask_values: Callable[[dict], list]) -> str:
                 for i, row in enumerate(values):
                     content += [f'<rect x="{x + j * cell:.2f}" y="{i * cell + 4:.2f}" '
                                 f'width="{cell:.2f}" height="{cell:.2f}" fill="var(--c1)" '
-                                f'shape-rendering="crispEdges" fill-opacity="{value:.4f}"><title>{_text(mask["layer"])}: '
-                                f'{value:.4f}</title></rect>' for j, value in enumerate(row)]
-                content.append(_label(x + 22, 62, f'{min(map(min, values)):.3f}', more='class="dim"'))
+                                f'shape-rendering="crispEdges" fill-opacity="{value:.4f}">'
+                                f'<title>{_text(mask["layer"])}: {value:.4f}</title></rect>'
+                                for j, value in enumerate(row)]
+                content.append(_label(x + 22, 62, f'{min(map(min, values)):.3f}',
+                                      more='class="dim"'))
                 x += 52
             lines.append(_svg(x, 70, ''.join(content)))
         out.append(_figure(

@@ -171,7 +171,8 @@ class Driver:
             PreflightError: with all problems.
         """
         problems = preflight.check_gpus(self.launch.on_this_node().gpus, self.launch.launcher)
-        problems += preflight.check_disk(runs[0].path.parent, [run.row for run in runs])
+        problems += preflight.check_disk(runs[0].path.parent, [getattr(run.row, 'detector', None)
+                                                               for run in runs])
         configs = {run.row: self.recipe.config(run) for run in runs}
         for cfg in {preflight.data_of(cfg): cfg for cfg in configs.values()}.values():
             problems += preflight.check_training(cfg)
@@ -339,7 +340,8 @@ class Driver:
         metrics = read_test_metrics(folder)
         if metrics is None:
             self.screen.say(f'{place}: testing')
-            self._launch(run, 'test', self._test_command(run, checkpoint, folder), place, 0, 0, lock)
+            self._launch(run, 'test', self._test_command(run, checkpoint, folder), place, 0, 0,
+                         lock)
             metrics = read_test_metrics(folder)
         if metrics is None:
             raise RunFailed(f'the test ended without an error, but left no metrics in {folder}')

@@ -75,7 +75,7 @@ def seeds_needed(spread: float, difference: float = 0.5, power: float = POWER,
 
     The smallest n >= 2 with ``n >= ((t_a + t_b) spread / difference)^2``, where ``t_a`` and ``t_b``
     are the quantiles of Student's t with n - 1 degrees of freedom at ``(1 + confidence) / 2`` and
-    at ``power``. n is counted up from 2, since both quantiles depend on it. This is the usual
+    at ``power``. n is counted up, since both quantiles depend on it. This is the usual
     approximation of the noncentral t distribution by a shifted central one.
 
     Args:
@@ -85,16 +85,14 @@ def seeds_needed(spread: float, difference: float = 0.5, power: float = POWER,
     Returns:
         int | None: None where more than ``most`` would be needed.
     """
-    for pairs in range(2, most + 1):
-        quantiles = sum(t_quantile(p, pairs - 1) for p in ((1 + confidence) / 2, power))
-        if pairs >= (quantiles * spread / difference) ** 2:
+    levels = (1 + confidence) / 2, power
+    # Student's quantiles are larger than the normal distribution's: it takes no fewer than these.
+    normal = sum(map(statistics.NormalDist().inv_cdf, levels))
+    pairs = max(2, math.floor(min((normal * spread / difference) ** 2, most + 1)))
+    while pairs <= most:
+        if pairs >= (sum(t_quantile(p, pairs - 1) for p in levels) * spread / difference) ** 2:
             return pairs
-        # Far away: the normal distribution gives fewer than are needed, so these can be passed over.
-        if pairs > 200:
-            normal = statistics.NormalDist()
-            z = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)
-            if (z * spread / difference) ** 2 > most:
-                return None
+        pairs += 1
     return None
 
 

@@ -299,23 +299,22 @@ def check_weights(cfg: Config, row_name: str) -> list[str]:
     return []
 
 
-def check_disk(work_root: Path, rows: Sequence) -> list[str]:
+def check_disk(work_root: Path, detectors: Sequence[str | None]) -> list[str]:
     """Room for the checkpoints of runs that are still to be made, as far as their size is known.
 
     Args:
         work_root (Path): where runs go; need not exist.
-        rows (Sequence): of each such run, a row of a table or a variant.
+        detectors (Sequence): of each such run; None where it is not one of the tables'.
     """
     place = work_root
     while not place.exists():
         place = place.parent
     if not os.access(place, os.W_OK):
         return [f'{place} is not writable: name another folder for the runs']
-    needed = _CHECKPOINTS_AT_ONCE * sum(_CHECKPOINT_GB.get(getattr(row, 'detector', None), 0)
-                                        for row in rows)
+    needed = _CHECKPOINTS_AT_ONCE * sum(_CHECKPOINT_GB.get(detector, 0) for detector in detectors)
     free = shutil.disk_usage(place).free / 1e9
     if free < needed:
-        return [f'{free:.1f} GB are free at {place}, the checkpoints of {len(rows)} runs need '
+        return [f'{free:.1f} GB are free at {place}, the checkpoints of {len(detectors)} runs need '
                 f'{needed:.1f} GB: free some, name another --work-root, or choose --rows']
     return []
 

@@ -77,7 +77,11 @@ class ComparisonRecipe(Recipe):
         self.comparison = comparison
 
     def config(self, run: RunFolder) -> Config:
-        return variants.variant_config(run.row, run.seed, self.comparison.options)
+        return self._config(run.row, run.seed)
+
+    def _config(self, variant: variants.Variant, seed: int) -> Config:
+        with quietly():
+            return variants.variant_config(variant, seed, self.comparison.options)
 
     def settings(self, run: RunFolder, cfg: Config) -> dict:
         return dict(baseline=self.comparison.baseline.name, config=variants.config_hash(cfg))
@@ -86,8 +90,7 @@ class ComparisonRecipe(Recipe):
         """Initial weights in common with the baseline, unless the config brings a detector."""
         paired = 'the config\'s load_from: the whole detector'
         if not cfg.get('load_from'):
-            baseline = variants.variant_config(self.comparison.baseline, run.seed,
-                                               self.comparison.options)
+            baseline = self._config(self.comparison.baseline, run.seed)
             initial = run.path / variants.INITIAL
             with quietly():
                 paired = variants.write_initial_weights(cfg, baseline, initial)
@@ -103,7 +106,8 @@ class ComparisonRecipe(Recipe):
         except Exception as error:  # pictures: no reason to lose a run, whatever the data are
             samples = [dict(error=f'{type(error).__name__}: {error}')]
         return dict(
-            variant=run.row.name, order=self.comparison.variants.index(run.row), baseline=self.comparison.baseline.name,
+            variant=run.row.name, order=self.comparison.variants.index(run.row),
+            baseline=self.comparison.baseline.name,
             base_config=run.row.config.name,
             overrides=list(run.row.overrides), shared_overrides=list(self.comparison.options),
             plain_twin=run.row.is_plain_twin, paired=paired.get('initial_weights'),

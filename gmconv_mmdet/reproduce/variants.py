@@ -2,8 +2,8 @@
 
 Runs of one seed share, by construction: the seed of MMEngine's random generators; the order of the
 images and, by ``ExactResumeHook``, each image's augmentation; and the initial value of every tensor
-that has the same name and shape in the variant and in the baseline. A pretrained backbone is left as
-its checkpoint makes it. Different remains what the variants differ in, and all that follows from it.
+that has the same name and shape in the variant and in the baseline. A pretrained backbone is left
+as its checkpoint makes it. What differs is what the variants differ in, and what follows from it.
 """
 from __future__ import annotations
 

@@ -70,6 +70,40 @@ def test_report_without_runs_has_empty_cells(capsys, tmp_path):
     assert 'No run is finished.' in open(paths[0]).read()
 
 
+def test_plan_of_a_comparison(capsys, tmp_path, repo):
+    demo = repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
+    arguments = ('plan', '--config', demo, '--variant', 'sgm', 'model.backbone.gm_stem=static',
+                 '--seeds', 0, 1, '--out', tmp_path, '--cfg-options', 'train_cfg.max_epochs=3')
+    status, out = run(capsys, *arguments)
+    assert status == 0 and '6 missing; 18 epochs left' in out
+    status, out = run(capsys, *arguments, '--rows', 'plain', 'sgm')
+    assert status == 0 and '4 missing' in out and 'gm ' not in out.replace('sgm ', '')
+    status, out = run(capsys, *arguments, '--rows', 'rgm')
+    assert status == 2 and 'no such variant: rgm. There are plain, gm, sgm' in out
+
+
+@pytest.mark.parametrize('arguments, said', [
+    ((), 'give --config CONFIG'),
+    (('--table', 'V', '--config', 'x.py'), 'give --config CONFIG'),
+    (('--config', 'none.py'), 'no config at'),
+    (('--config', 'none.py', '--rehearse'), '--rehearse goes with --table'),
+])
+def test_arguments_of_a_comparison_that_can_not_be(capsys, tmp_path, arguments, said):
+    status, out = run(capsys, 'check', '--out', tmp_path, *arguments)
+    assert status == 2 and said in out and len(out.splitlines()) == 1
+
+
+def test_a_config_without_masks_is_one_clear_line(capsys, tmp_path, repo):
+    config = repo / 'configs' / 'gmconv' / 'faster-rcnn_r50_fpn_1x_coco.py'
+    status, out = run(capsys, 'check', '--config', config, '--out', tmp_path / 'out')
+    assert status == 1 and 'it is its own plain twin' in out and not (tmp_path / 'out').exists()
+
+
+def test_report_of_a_folder_without_results_says_so(capsys, tmp_path):
+    status, out = run(capsys, 'report', '--out', tmp_path)
+    assert status == 1 and 'no result of a comparison' in out
+
+
 @pytest.mark.slow
 def test_tool_is_thin_and_explains_itself(repo, tmp_path):
     tool = repo / 'tools' / 'reproduce.py'

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gmconv_mmdet.reproduce.driver import (LaunchOptions, Screen, child_environment,
+from gmconv_mmdet.reproduce.driver import (Driver, LaunchOptions, Screen, child_environment,
                                            coco_percentages, launch_command, mmdet_tool,
                                            read_test_metrics)
+from gmconv_mmdet.reproduce.recipe import Recipe
 from gmconv_mmdet.reproduce.rows import Row
 from gmconv_mmdet.reproduce.run_folder import RunFolder
 
@@ -49,6 +50,7 @@ def test_children_find_the_package_and_no_gpu_where_none_is_wanted(repo, monkeyp
     assert child_environment(0)['PYTHONPATH'] == f'{repo}{os.pathsep}/mine'
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3')
     assert child_environment(1)['CUDA_VISIBLE_DEVICES'] == '3'
+    assert child_environment(0, threads=3)['OMP_NUM_THREADS'] == '3'
 
 
 def test_metrics_in_the_papers_names_and_unit():
@@ -56,7 +58,7 @@ def test_metrics_in_the_papers_names_and_unit():
                'coco/bbox_mAP_s': 0.216, 'coco/bbox_mAP_m': 0.418, 'coco/bbox_mAP_l': 0.486}
     assert coco_percentages(metrics) == (dict(AP=37.8, AP50=58.6, AP75=40.8, APS=21.6, APM=41.8,
                                               APL=48.6), [])
-    values, notes = coco_percentages({**metrics, 'coco/bbox_mAP_l': -1.0})
+    values, notes = coco_percentages(dict(metrics, **{'coco/bbox_mAP_l': -1.0}))
     assert values['APL'] is None and notes == ['APL: no such object in the data']
 
 
@@ -73,6 +75,28 @@ def test_test_metrics_are_the_newest_finished_ones(tmp_path):
         (tmp_path / name / f'{name}.json').write_text(content)
         (tmp_path / name / 'other.json').write_text('{"a": 9}')
     assert read_test_metrics(tmp_path) == {'a': 2}
+
+
+def test_metrics_of_another_checkpoint_are_not_taken(tmp_path, monkeypatch):
+    """A test that was made with an older last checkpoint says nothing of the one that is there."""
+    run = RunFolder(tmp_path, ROW, 0)
+    run.train_dir.mkdir(parents=True)
+    checkpoint, tested = run.train_dir / 'epoch_12.pth', []
+    driver = Driver(Recipe(), LaunchOptions(0), Screen(io.StringIO()))
+
+    def launch(run, phase, command, *args):
+        tested.append(phase)
+        folder = Path(command[command.index('--work-dir') + 1]) / '20260101_000000'
+        folder.mkdir(parents=True)
+        (folder / '20260101_000000.json').write_text(json.dumps(dict(test=len(tested))))
+
+    monkeypatch.setattr(driver, '_launch', launch)
+    checkpoint.write_bytes(b'older')
+    assert driver._test(run, checkpoint, '', 0) == dict(test=1)
+    assert driver._test(run, checkpoint, '', 0) == dict(test=1), 'made once'
+    checkpoint.write_bytes(b'newer')
+    os.utime(checkpoint, (0, 0))  # copied with an old date: dates tell nothing
+    assert driver._test(run, checkpoint, '', 0) == dict(test=2)
 
 
 def test_progress_lines_are_rare_where_nobody_watches():

@@ -19,7 +19,8 @@ def test_quantiles_are_those_of_printed_tables():
 def test_agrees_with_scipy():
     special = pytest.importorskip('scipy.special')
     stats = pytest.importorskip('scipy.stats')
-    for a, b, x in ((0.5, 0.5, 0.3), (2, 0.5, 0.9), (50, 0.5, 0.99), (7, 3, 0.01), (1e3, 0.5, 0.999)):
+    for a, b, x in ((0.5, 0.5, 0.3), (2, 0.5, 0.9), (50, 0.5, 0.99), (7, 3, 0.01),
+                    (1e3, 0.5, 0.999)):
         assert incomplete_beta(a, b, x) == pytest.approx(special.betainc(a, b, x), rel=1e-9)
     for df in (1, 2, 3, 7, 49, 1000):
         for p in (0.0001, 0.2, 0.8, 0.975, 0.999):

@@ -83,7 +83,7 @@ def test_paper_gains_are_differences_of_its_cells():
 
 
 def test_a_size_without_objects_is_an_empty_cell(tmp_path):
-    metrics = dict.fromkeys(COCO_METRICS, 10.0) | dict(APL=None)
+    metrics = dict(dict.fromkeys(COCO_METRICS, 10.0), APL=None)
     run = finished(tmp_path, BASE, 0, 0, metrics=metrics, notes=['APL: no such object in the data'])
     text = markdown(Table('V', [run], False), tmp_path, 'f.png')
     assert rows_of(text, '## faster-rcnn')[0] == ['`r50`', '37.0', '10.0', '21.2', '10.0', '40.6',
@@ -120,6 +120,14 @@ def test_a_rehearsal_says_so_everywhere(tmp_path):
     assert all('rehearsal' in line for line in text.splitlines() if line.startswith('| row | AP'))
     assert {line['rehearsal'] for line in csv.DictReader(paths[1].open())} == {'yes'}
     assert 'ehearsal' not in markdown(Table('V', [], False), tmp_path, 'f.png')
+
+
+def test_rows_can_be_chosen_and_keep_their_baseline(runs, tmp_path):
+    table = Table('V', runs, False, [GM])
+    text = markdown(table, tmp_path, 'f.png')
+    assert [cells[0] for cells in rows_of(text, '## faster-rcnn')] == ['`r50-gm-stem-l1`']
+    assert '## cascade-rcnn' not in text and table.gain(GM, 'AP').seeds == 2
+    assert write_report(table, tmp_path / 'out')[2].is_file()
 
 
 def test_csv_holds_a_line_for_each_row_and_metric(runs):

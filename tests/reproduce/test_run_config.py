@@ -51,6 +51,9 @@ def test_rows_with_and_without_gmconv_start_from_their_own_weights(coco, monkeyp
     options = RunOptions(coco, pretrained='gm.pth', pretrained_plain='plain.pth')
     assert backbone_weights(run_config(GM, 0, options)) == 'gm.pth'
     assert backbone_weights(run_config(PLAIN, 0, options)) == 'plain.pth'
+    # Masks come trained with these weights and stay as they are in frozen stages: the paper's way.
+    assert run_config(GM, 0, options).model.backbone.freeze_masks is True
+    assert 'freeze_masks' not in run_config(PLAIN, 0, options).model.backbone
     assert backbone_weights(run_config(GM, 0, RunOptions(coco))) == 'torchvision://resnet50'
     rehearsal = run_config(GM, 0, RunOptions(coco, rehearsal=True))
     assert backbone_weights(rehearsal) is None and not rehearsal.model.backbone.norm_eval

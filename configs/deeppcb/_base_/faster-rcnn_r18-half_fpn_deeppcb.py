@@ -1,6 +1,6 @@
-# Faster R-CNN with a half-width ResNet-18 on DeepPCB (Tang et al. 2019): circuit boards with 6 kinds
-# of small defects, 1,000 images to train on and 500 to test, of 640 x 640. From scratch, sized for
-# one CPU thread: 320 pixels, 8 epochs of 125 iterations, few sampled boxes.
+# Faster R-CNN with a half-width ResNet-18 on DeepPCB (Tang et al. 2019): circuit boards with 6
+# kinds of small defects, 1,000 images to train on and 500 to test, of 640 x 640. From scratch,
+# sized for one CPU thread: 320 pixels, 8 epochs of 125 iterations, few sampled boxes.
 #
 # The data are looked for in $GMCONV_SHARED_DATA/deeppcb (annotations/, images/), else in
 # data/deeppcb. --cfg-options data_root=... comes too late for what is made from it here: set the
