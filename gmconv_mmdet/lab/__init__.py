@@ -1,0 +1,1 @@
+"""Reproductions of the papers' experiments. Nothing else in this package imports them."""
