@@ -84,7 +84,7 @@ def onnx_difference(path: str | Path, network: nn.Module,
         found = session.run(None, {session.get_inputs()[0].name: image.numpy()})
         differences[batch, height, width] = max(
             ((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12)).item()
-            for a, b in zip(found, expected, strict=True))
+            for a, b in zip(found, expected))
     return differences
 
 

@@ -114,7 +114,7 @@ def check_summary(output, work):
         assert f'{name} {value:.3f}' in text
 
     checkpoint = read_checkpoint(work / 'epoch_4.pth')
-    trained = {key.removesuffix('.sigma'): value.item()
+    trained = {key[:-len('.sigma')]: value.item()
                for key, value in checkpoint['state_dict'].items() if key.endswith('.sigma')}
     stem = summary['sigmas'].pop('backbone.conv1')
     assert len(trained) == 16
