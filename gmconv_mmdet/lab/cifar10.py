@@ -154,6 +154,8 @@ class ResNet(nn.Module):
                              *(Block(channels, channels, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
+        # Channels last is the faster layout, on a CPU too.
+        x = x.contiguous(memory_format=torch.channels_last)
         x = F.relu(self.bn1(self.conv1(x)))
         return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
@@ -263,7 +265,7 @@ def build(args: argparse.Namespace, variant: str, seed: int) -> nn.Module:
         network.load_state_dict(start['model'])
     if variant != 'plain':
         swap_convolutions(network, variant, args.init_sigma, bool(args.warm_start), args.map_init)
-    return network.to(args.device)
+    return network.to(args.device, memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -282,7 +284,8 @@ def replace_file(path: Path, save) -> None:
     os.replace(part, path)
 
 
-def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> None:
+def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> bool:
+    """One run, or the rest of it. Returns whether it came to its end."""
     settings, name = describe(args, variant, seed)
     checkpoint, results = args.out / f'{name}.pth', args.out / f'{name}.json'
     network = build(args, variant, seed)
@@ -332,8 +335,9 @@ def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> None
             losses.append(loss.detach())
         mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
-            raise SystemExit(f'{name} diverged: the loss of epoch {epoch + 1} is {mean_loss}. Take '
-                             'a smaller --mask-lr-factor')
+            print(f'{name} diverged: the loss of epoch {epoch + 1} is {mean_loss}. The run ends '
+                  'here, others go on', file=sys.stderr)
+            return False
         entry = dict(epoch=epoch + 1, lr=lr, loss=mean_loss, seconds=round(time.time() - begun, 2),
                      accuracy=accuracy(network, test_images, test_labels),
                      masks=read_masks(network, split, normalize(test_images[:500])))
@@ -344,6 +348,7 @@ def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> None
         print(f'{name}: epoch {epoch + 1} of {args.epochs}, lr {lr:g}, loss {mean_loss:.4f}, '
               f'accuracy {entry["accuracy"]:.2f} %, {entry["seconds"]:.1f} s', flush=True)
         write_results(results, settings, history)
+    return True
 
 
 def write_results(path: Path, settings: dict, history: list[dict]) -> None:
@@ -359,11 +364,15 @@ def write_results(path: Path, settings: dict, history: list[dict]) -> None:
 
 
 def versions(settings: dict) -> dict[str, str]:
-    git = subprocess.run(['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD'],
-                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True)
+    try:
+        commit = subprocess.run(['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD'],
+                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                universal_newlines=True).stdout.strip()
+    except OSError:  # no git
+        commit = ''
     on_gpu = settings['device'].startswith('cuda')
     return dict(torch=torch.__version__, python=platform.python_version(), gmconv_mmdet=__version__,
-                commit=git.stdout.strip(), threads=torch.get_num_threads(),
+                commit=commit, threads=torch.get_num_threads(),
                 machine=torch.cuda.get_device_name() if on_gpu else platform.machine())
 
 
@@ -443,10 +452,8 @@ def main(arguments: list[str] | None = None) -> int:
           f'{PAPER_EPOCHS}; learning rate {LR:g}, divided by 10 after {drops}', flush=True)
     data = {split: tuple(tensor.to(args.device) for tensor in load(args.data, split, args.every))
             for split in ('train', 'test')}
-    for seed in args.seeds:
-        for variant in args.variant:
-            train(args, variant, seed, data)
-    return 0
+    ended = [train(args, variant, seed, data) for seed in args.seeds for variant in args.variant]
+    return 0 if all(ended) else 1
 
 
 if __name__ == '__main__':

@@ -27,7 +27,7 @@ def report(paths: list[Path]) -> str:
              '| --- | --- | --- | --- | --- | --- | --- |']
     for name, group in runs.items():
         settings = group[0]['settings']
-        paper = ('' if 'warm_start' in settings else
+        paper = ('' if 'warm_start' in settings or settings['every'] > 1 else
                  PAPER.get((settings['depth'], settings['variant']), ''))
         lines.append(f'| {name} | {", ".join(str(run["settings"]["seed"]) for run in group)} | '
                      f'{settings["epochs"]} | x {group[0]["schedule_factor"]:.3g} | '
@@ -54,5 +54,6 @@ def spread(values: list, digits: int) -> str:
     """Mean and spread; of lists, place by place."""
     if isinstance(values[0], list):
         return ', '.join(spread(list(place), digits) for place in zip(*values))
-    text = f'{statistics.mean(values):.{digits}f}'
+    mean = round(statistics.mean(values), digits) + 0.0  # no '-0.00'
+    text = f'{mean:.{digits}f}'
     return text + (f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else '')

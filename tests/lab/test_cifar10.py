@@ -100,6 +100,7 @@ def test_report_has_every_variant_beside_the_paper(train, capsys):
     text = capsys.readouterr().out
     assert '| resnet8-sgm-1e | 0, 1 | 1 | x 0.00625 | ' in text and ' ± ' in text
     assert '| 91.58 |' in text
+    assert '-0.000' not in text
     assert 'Masks of resnet8-sgm-1e at the end' in text and '| layer1.0.conv1 | ' in text
     assert 'Not finished, and left out: half-seed0 (1 of 1 epochs).' in text
 
@@ -178,3 +179,11 @@ def test_both_forms_of_the_data(data, tmp_path):
     assert labels.tolist() == [0, 2] and images[0, 2].min() > 240 and images[0, 0].max() < 10
     with pytest.raises(SystemExit, match='or the binary version'):
         cifar10.load(tmp_path, 'train')
+
+
+def test_a_diverged_run_is_left_out_and_the_next_one_trains(train, data, tmp_path, capsys):
+    status = cifar10.main([
+        'train', '--data', str(data), '--out', str(tmp_path / 'runs'), '--depth', '8', '--device',
+        'cpu', '--variant', 'sgm', 'plain', '--epochs', '2', '--mask-lr-factor', 'inf'])
+    assert status == 1 and 'diverged: the loss of epoch' in capsys.readouterr().err
+    assert read(tmp_path / 'runs' / 'resnet8-plain-2e-seed0.json')[0]['finished']
