@@ -16,8 +16,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..torch_version import require_torch
 from .axis_field import IrregularFieldError
 from .feature_layout import LayoutError, TensorField, blank, broadcast, image
 from .field_rules import CREATES, RULES, Call, is_pointwise
@@ -55,12 +55,32 @@ class Trace:
     macs: int
 
 
+class _ByTensor:
+    """A dictionary with tensors as keys, told apart by identity. It keeps them, which costs nothing on
+    the meta device, so that no identity is given twice."""
+
+    def __init__(self) -> None:
+        self._entries: Dict[int, Tuple[Tensor, TensorField]] = {}
+
+    def __setitem__(self, tensor: Tensor, field: TensorField) -> None:
+        self._entries[id(tensor)] = tensor, field
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return id(tensor) in self._entries
+
+    def __getitem__(self, tensor: Tensor) -> TensorField:
+        return self._entries[id(tensor)][1]
+
+    def get(self, tensor: Tensor, default: Optional[TensorField] = None) -> Optional[TensorField]:
+        return self._entries[id(tensor)][1] if tensor in self else default
+
+
 class FieldTracer(TorchDispatchMode):
     """Follows fields through every operator that runs inside the context."""
 
     def __init__(self, masked_kernels: Mapping[str, Tuple[float, float]]):
         super().__init__()
-        self.fields = WeakTensorKeyDictionary()
+        self.fields = _ByTensor()
         self.steps: List[Step] = []
         self.macs = 0
         self.owners: List[Tuple[str, str]] = [('', '')]
@@ -208,6 +228,7 @@ def trace(module: nn.Module, input_size: Tuple[int, int], channels: int = 3,
         ReceptiveFieldError: if the network does something that has no receptive field, or can't run
             at this size; the message says what and where.
     """
+    require_torch('receptive-field analysis', hasattr(torch.device, '__enter__'), '2.0')
     twin = on_meta(module)
     tracer = FieldTracer(masked_kernels or {})
     seen: Dict[str, TensorField] = {}

@@ -100,7 +100,9 @@ def randomize(network: nn.Module) -> None:
     for name, parameter in network.named_parameters():
         if parameter.dim() == 4 and parameter.any():
             generator = torch.Generator().manual_seed(SEED + crc32(name.encode()))
-            nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
+            # nn.init.kaiming_uniform_(a=5**0.5), which takes a generator from torch 2.2 on only.
+            bound = (1 / parameter[0].numel())**0.5
+            parameter.uniform_(-bound, bound, generator=generator)
 
 
 def feature_maps(network: FeatureExtractor, image: Tensor) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torchvision
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from ..torch_version import require_torch
 from .configured_network import analyze_config
 from .configured_size import configured_size
 from .field_table import pair
@@ -91,6 +92,7 @@ def survey_configs(paths: Sequence[Union[str, Path]],
 
 def survey_torchvision(names: Sequence[str], input_size: Tuple[int, int]) -> Iterator[Surveyed]:
     """Analyse torchvision's classification networks, without weights."""
+    require_torch('receptive-field analysis', hasattr(torch.device, '__enter__'), '2.0')
     for name in names:
         try:
             with torch.device('meta'):   # nothing to initialise

@@ -65,6 +65,15 @@ def oracle(conv, x):
     return out
 
 
+def skip_without_autocast(dtype):
+    """torch before 2.1 has no fp16 on a CPU, in autocast and in convolutions."""
+    try:
+        with torch.autocast('cpu', dtype=dtype):
+            F.conv2d(torch.ones(1, 1, 3, 3, dtype=dtype), torch.ones(1, 1, 3, 3, dtype=dtype))
+    except RuntimeError as error:
+        pytest.skip(f'torch {torch.__version__}: {error}'.splitlines()[0])
+
+
 def layer(*args, dynamic=False, **kwargs):
     """A layer in float64 with trained-looking sigmas."""
     conv = build_conv_layer(dict(type='GMConv', dynamic=dynamic, **kwargs.pop('gm', {})), *args,
@@ -100,7 +109,8 @@ def test_equals_oracle(kind, args, kwargs, size):
     assert type(conv) is GMConv2d
     x = torch.randn(2, args[0], *size, dtype=torch.float64)
     assert (conv(x) - oracle(conv, x)).abs().max() < 1e-9
-    assert torch.equal(conv(x[0]), conv(x[:1])[0])  # without a batch dimension, as nn.Conv2d
+    if conv.padding_mode == 'zeros' or hasattr(torch, 'compile'):  # torch 1.13 pads batches only
+        assert torch.equal(conv(x[0]), conv(x[:1])[0])  # without a batch dimension, as nn.Conv2d
 
 
 @pytest.mark.parametrize('dynamic', [False, True])
@@ -136,6 +146,7 @@ def test_empty_batch_keeps_every_parameter_in_the_graph(dynamic):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('dynamic', [False, True])
 def test_autocast_and_half(dtype, dynamic):
+    skip_without_autocast(dtype)
     torch.manual_seed(0)
     conv = layer(3, 8, 3, dynamic=dynamic, padding=1).float()
     x = torch.randn(2, 3, 8, 8)
