@@ -14,6 +14,9 @@ import pytest
 
 from gmconv_mmdet import doctor
 
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 10), reason='set-up makes environments with '
+                                'Python 3.10 and newer')
+
 STAMP = '.gmconv_setup'
 # What the tests run in, and the other one.
 STACK, OTHER_STACK = (('onedl', 'default') if doctor.installed_stack() is doctor.ONEDL

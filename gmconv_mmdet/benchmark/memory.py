@@ -40,7 +40,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device | str = 'cpu') -
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU],
                                 profile_memory=True) as profile:
         call()
-    changes = sorted((event.start_ns(), event.nbytes())
+    changes = sorted((_started(event), event.nbytes())
                      for event in profile.profiler.kineto_results.events()
                      if event.name() == '[memory]')
     taken = peak = 0
@@ -48,3 +48,8 @@ def peak_bytes(call: Callable[[], object], device: torch.device | str = 'cpu') -
         taken += change
         peak = max(peak, taken)
     return peak
+
+
+def _started(event) -> int:
+    """When an event began; torch before 2.3 counts microseconds."""
+    return event.start_ns() if hasattr(event, 'start_ns') else event.start_us()
