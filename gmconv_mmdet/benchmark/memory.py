@@ -19,7 +19,7 @@ def held_bytes(module: nn.Module, optimizer: torch.optim.Optimizer | None = None
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     storages = {(tensor.device, storage.data_ptr()): storage.nbytes()
-                for tensor in tensors for storage in [tensor.untyped_storage()]}
+                for tensor in tensors for storage in [_storage(tensor)]}
     return sum(storages.values())
 
 
@@ -53,3 +53,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device | str = 'cpu') -
 def _started(event) -> int:
     """When an event began; torch before 2.3 counts microseconds."""
     return event.start_ns() if hasattr(event, 'start_ns') else event.start_us()
+
+
+def _storage(tensor: Tensor):
+    return getattr(tensor, 'untyped_storage', tensor.storage)()  # torch 1.13 has none

@@ -51,7 +51,7 @@ class FastCocoMetric(CocoMetric):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if self.use_mp_eval:
+        if getattr(self, 'use_mp_eval', False):
             raise ValueError('use_mp_eval chooses mmdet\'s own parallel evaluation: use it with '
                              'CocoMetric, or leave it off')
         self._evaluator = faster_coco_eval()

@@ -184,11 +184,9 @@ class GMConv2d(nn.Conv2d):
             return self._forward_dynamic(x.unsqueeze(0), weight, bias).squeeze(0)
         masks = self.mask(x).to(weight.dtype)  # (N, K_h, K_w)
         if _is_recorded():
-            padding = self.padding
-            if self.padding_mode != 'zeros':
-                x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
-                padding = 0
-            return conv2d_by_columns(x, weight, masks, bias, self.stride, padding, self.dilation,
+            mode = 'constant' if self.padding_mode == 'zeros' else self.padding_mode
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+            return conv2d_by_columns(x, weight, masks, bias, self.stride, self.dilation,
                                      self.groups)
         convolve = super()._conv_forward
         if len(masks) == 0:

@@ -67,7 +67,7 @@ def test_backbone_at_two_sizes_and_two_batches(tmp_path, stem):
     assert sides[0] and not sides[1] and sides[2] and sides[3]
     convs = [node for node in written.graph.node if node.op_type == 'Conv']
     values = constants(written)
-    assert len(convs) == 20 + (stem == 'dynamic')  # a dynamic one is two
+    assert len(convs) == 20
     assert all(node.input[1] in values for node in convs)  # plain weights, no mask in the graph
     assert any(node.op_type == 'Exp' for node in written.graph.node) == (stem == 'dynamic')
     # A folded weight in the file is the product (times the batch norm where the exporter fuses it).

@@ -33,7 +33,7 @@ def doctor(folder: Path, files: dict[str, str]):
                               cwd=folder, env=env, capture_output=True, text=True)
         assert not done.stderr, done.stderr
         if done.returncode:
-            raise Refused(done.stdout.split('\n\n', 1)[1])
+            raise Refused(done.stdout.split('\n\n', 1)[1].split('Versions that work')[0])
         return done.stdout
     return act
 
