@@ -23,7 +23,16 @@ def pytest_configure() -> None:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_pyfunc_call(pyfuncitem) -> Iterator[None]:
     """A test of something that this torch truly lacks is skipped, with the library's own words."""
-    outcome = yield
+    _skip_where_torch_is_too_old((yield))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item) -> Iterator[None]:
+    """So is a test whose fixtures need it."""
+    _skip_where_torch_is_too_old((yield))
+
+
+def _skip_where_torch_is_too_old(outcome) -> None:
     if outcome.excinfo and issubclass(outcome.excinfo[0], NewerTorchNeeded):
         outcome.force_exception(pytest.skip.Exception(str(outcome.excinfo[1]), _use_item_location=True))
 

@@ -75,6 +75,12 @@ class _ByTensor:
         return self._entries[id(tensor)][1] if tensor in self else default
 
 
+def require_meta_device() -> None:
+    """Raise :class:`~gmconv_mmdet.torch_version.NewerTorchNeeded` before torch 2.0, in which a network
+    can't be kept on the meta device."""
+    require_torch('receptive-field analysis', hasattr(torch.device, '__enter__'), '2.0')
+
+
 class FieldTracer(TorchDispatchMode):
     """Follows fields through every operator that runs inside the context."""
 
@@ -228,7 +234,7 @@ def trace(module: nn.Module, input_size: Tuple[int, int], channels: int = 3,
         ReceptiveFieldError: if the network does something that has no receptive field, or can't run
             at this size; the message says what and where.
     """
-    require_torch('receptive-field analysis', hasattr(torch.device, '__enter__'), '2.0')
+    require_meta_device()
     twin = on_meta(module)
     tracer = FieldTracer(masked_kernels or {})
     seen: Dict[str, TensorField] = {}

@@ -13,11 +13,10 @@ import torchvision
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from ..torch_version import require_torch
 from .configured_network import analyze_config
 from .configured_size import configured_size
 from .field_table import pair
-from .field_trace import ReceptiveFieldError
+from .field_trace import ReceptiveFieldError, require_meta_device
 from .receptive_field import FieldSize, Report, analyze
 
 _RESNET = dict(depth=50)
@@ -92,7 +91,7 @@ def survey_configs(paths: Sequence[Union[str, Path]],
 
 def survey_torchvision(names: Sequence[str], input_size: Tuple[int, int]) -> Iterator[Surveyed]:
     """Analyse torchvision's classification networks, without weights."""
-    require_torch('receptive-field analysis', hasattr(torch.device, '__enter__'), '2.0')
+    require_meta_device()
     for name in names:
         try:
             with torch.device('meta'):   # nothing to initialise

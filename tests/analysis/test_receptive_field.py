@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmdet.models.backbones import ResNet
 
-from gmconv_mmdet.analysis.field_trace import trace
+from gmconv_mmdet.analysis.field_trace import require_meta_device, trace
 from gmconv_mmdet.analysis.receptive_field import ReceptiveFieldError, analyze
 from gmconv_mmdet.layers import GMConv2d
 
 
 def build(name):
+    require_meta_device()
     with torch.device('meta'):   # the analysis needs no weights
         return getattr(torchvision.models, name)(weights=None)
 

@@ -332,7 +332,9 @@ def test_autocast_and_half(dtype, groups):
 def test_empty_batch_memory_format_and_meta():
     conv = loaded(RefConv2d(4, 4, 3, groups=2)).to(memory_format=torch.channels_last)
     x = torch.randn(2, 4, 6, 6)
-    out = conv(x[:0].contiguous())  # torch 1.13 can't convolve an empty batch in channels_last
+    if not hasattr(torch, 'compile'):
+        conv = conv.to(memory_format=torch.contiguous_format)  # torch 1.13 fails on empty batches else
+    out = conv(x[:0])
     out.sum().backward()
     assert out.shape == (0, 4, 4, 4) and conv.convmap.weight.grad is not None
     torch.testing.assert_close(conv(x), F.conv2d(x, conv.plain_weight(), conv.bias, groups=2))
