@@ -32,6 +32,8 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['gmconv_mmdet', 'gmconv_mmdet.*']),
     cmdclass={'build_py': BuildWithMim},
+    classifiers=['Programming Language :: Python :: 3',
+                 *(f'Programming Language :: Python :: 3.{minor}' for minor in range(8, 13))],
     python_requires='>=3.8',
     # Empty on purpose. torch and mmcv are builds for one CUDA and one Python, often made by hand:
     # no requirement of ours may let pip replace them. `python tools/doctor.py` tells what is

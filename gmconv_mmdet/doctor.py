@@ -63,9 +63,9 @@ PAIRS = (
     Pair('nothing to compile', '3.8-3.11', '2.1.2 / 0.16.2', '< 2', '2.1.0', '3.3.0',
          'pip install torch==2.1.2 torchvision==0.16.2 "numpy<2" "setuptools<82" openmim; '
          'mim install mmcv==2.1.0; pip install mmengine==0.10.7 mmdet==3.3.0'),
-    Pair('newest torch', '3.10-3.13', '2.13.0 / 0.28.0', 'any', '2.1.0, compiled', '3.3.0',
+    Pair('newest torch', '3.10-3.12', '2.13.0 / 0.28.0', 'any', '2.1.0, compiled', '3.3.0',
          'bash tools/setup_env.sh'),
-    Pair('OneDL\'s continuation', '3.10-3.13', '2.13.0 / 0.28.0', 'any', 'onedl-mmcv 2.3.6',
+    Pair('OneDL\'s continuation', '3.10-3.12', '2.13.0 / 0.28.0', 'any', 'onedl-mmcv 2.3.6',
          'onedl-mmdetection 3.5.1', 'bash tools/setup_env.sh --stack onedl'),
     Pair('oldest', '3.8-3.10', '1.13.1 / 0.14.1', '< 2', '2.0.1', '3.1.0',
          'pip install torch==1.13.1 torchvision==0.14.1 "numpy<2" "setuptools<82" openmim; '

@@ -4,6 +4,8 @@
 
 Writes for each network which parameters changed, and which differ between the processes.
 """
+from __future__ import annotations
+
 import json
 import sys
 

@@ -1,5 +1,7 @@
 """MMEngine's loader of local files, with this package imported: as it was, and training checkpoints
 load where torch is 2.6 or newer."""
+from __future__ import annotations
+
 import os
 import pickle
 import tempfile

@@ -113,7 +113,8 @@ class Launch:
             if pid not in self.status:
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
-                    self.status[pid] = os.waitstatus_to_exitcode(status)
+                    self.status[pid] = (os.WEXITSTATUS(status) if os.WIFEXITED(status)
+                                        else -os.WTERMSIG(status))
         return len(self.status) < len(self.pids)
 
     def wait(self, seconds: float = math.inf) -> bool:
