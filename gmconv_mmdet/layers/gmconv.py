@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .gaussian_mask import circular_mask, elliptical_mask, unit_exponents
 from .plain_weights import divided_by_initial_mask
+from .recorded import is_recorded
 from .sample_conv import conv2d_by_columns
 from .sigma_predictor import SigmaPredictor, check_sigma_options
 
@@ -88,11 +89,12 @@ class GMConv2d(nn.Conv2d):
     def _set_exponents(self) -> None:
         """Exponents of the mask of sigma 1, on the weight's device: ``(K_h, K_w)`` for a static layer,
         ``(2, K_h, K_w)`` for a dynamic one; fp32, or fp64 for an fp64 weight. In no state dict."""
-        exponents = unit_exponents(self.kernel_size,
-                                   torch.promote_types(self.weight.dtype, torch.float32),
-                                   self.weight.device)
-        self.register_buffer('_exponents', exponents if self.dynamic else exponents.sum(0),
-                             persistent=False)
+        with torch.inference_mode(False):  # tensors born in inference mode can't be trained with
+            exponents = unit_exponents(self.kernel_size,
+                                       torch.promote_types(self.weight.dtype, torch.float32),
+                                       self.weight.device)
+            exponents = exponents if self.dynamic else exponents.sum(0)
+        self.register_buffer('_exponents', exponents, persistent=False)
 
     def _apply(self, *args, **kwargs) -> GMConv2d:
         # Moves and casts, `to_empty` among them: the exponents are made anew, since bf16 can't hold
@@ -105,9 +107,8 @@ class GMConv2d(nn.Conv2d):
     def reset_parameters(self) -> None:
         """As ``nn.Conv2d``; the mask goes back to ``init_sigma``."""
         super().reset_parameters()
-        for parameter in (getattr(self, 'sigma', None), ):  # nn.Conv2d calls this before there is one
-            if parameter is not None:
-                nn.init.constant_(parameter, self.init_sigma)
+        if getattr(self, 'sigma', None) is not None:  # nn.Conv2d calls this before there is one
+            nn.init.constant_(self.sigma, self.init_sigma)
         if getattr(self, 'sigma_predictor', None) is not None:
             self.sigma_predictor.reset_parameters()
 
@@ -151,7 +152,7 @@ class GMConv2d(nn.Conv2d):
             if x is None:
                 raise ValueError('the mask of a dynamic GMConv depends on its input: call mask(x)')
             sigma = self.sigma_predictor(x)
-            if sigma.shape[-1] == 1:
+            if self.sigma_predictor.sigma_pattern == 'sigma':
                 return circular_mask(self._exponents.sum(0), sigma)
             return elliptical_mask(self._exponents, sigma)
         if self.sigma is None:
@@ -183,7 +184,7 @@ class GMConv2d(nn.Conv2d):
         if x.dim() == 3:
             return self._forward_dynamic(x.unsqueeze(0), weight, bias).squeeze(0)
         masks = self.mask(x).to(weight.dtype)  # (N, K_h, K_w)
-        if _is_recorded():
+        if is_recorded():
             mode = 'constant' if self.padding_mode == 'zeros' else self.padding_mode
             x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
             return conv2d_by_columns(x, weight, masks, bias, self.stride, self.dilation,
@@ -213,8 +214,11 @@ class GMConv2d(nn.Conv2d):
                                   '(preserve=False copies them as they are)', stacklevel=2)
             except ValueError as error:
                 error_msgs.append(f'{prefix}weight: {error}')
+        kind = self.weight.device, self.weight.dtype
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys,
                                       unexpected_keys, error_msgs)
+        if self.mask_parameters() and kind != (self.weight.device, self.weight.dtype):
+            self._set_exponents()  # `assign=True`
 
     def takes_plain_weight(self, state_dict: dict, prefix: str) -> bool:
         """Whether this layer, named ``prefix`` with a dot in ``state_dict``, finds a plain
@@ -251,10 +255,3 @@ class GMConv2d(nn.Conv2d):
     def extra_repr(self) -> str:
         kind = 'dynamic' if self.dynamic else 'static' if self.sigma is not None else 'plain'
         return f'{super().extra_repr()}, mask={kind}'
-
-
-def _is_recorded() -> bool:
-    """Whether a graph of the network is being made, which has to hold for every batch size."""
-    compiler = getattr(torch, 'compiler', None)
-    is_compiling = getattr(compiler, 'is_compiling', None)  # torch 2.3
-    return (is_compiling is not None and is_compiling()) or torch.jit.is_tracing()

@@ -9,6 +9,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from .recorded import is_recorded
+
 # Pooled features of normalised images are at most about 5. From this on they are far from it.
 _LARGE_FEATURE = 10
 
@@ -98,16 +100,16 @@ class SigmaPredictor(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Back to the start: predictions of ``init_sigma`` for every input."""
-        nn.init.kaiming_uniform_(self.w0, a=math.sqrt(5))
-        pairs = self.w0.shape[0] // 2
-        self.w0[pairs:2 * pairs] = -self.w0[:pairs]
+        _draw_opposite_pairs(self.w0)
         nn.init.zeros_(self.w1)
         self.b1.copy_(self.b1.new_tensor(self.initial_b1()))
 
     def initial_state(self, device: torch.device | None = None) -> dict[str, Tensor]:
-        """A state dict that predicts ``init_sigma`` for every input; ``w0`` as it is."""
+        """A state dict that predicts ``init_sigma`` for every input; ``w0`` as it is (on ``meta``:
+        drawn)."""
         w0 = self.w0.detach()
-        return dict(w0=torch.empty_like(w0, device=device) if w0.is_meta else w0.clone(),
+        return dict(w0=_draw_opposite_pairs(torch.empty_like(w0, device=device)) if w0.is_meta
+                    else w0.clone(),
                     w1=torch.zeros(self.w1.shape, dtype=self.w1.dtype, device=device),
                     b1=torch.tensor(self.initial_b1(), dtype=self.b1.dtype, device=device))
 
@@ -144,8 +146,7 @@ class SigmaPredictor(nn.Module):
 
     def _check_scale(self, z: Tensor) -> None:
         """Warn of features far from the expected size: in the first training step, once."""
-        compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)
-        if compiling() or torch.jit.is_tracing():
+        if is_recorded():
             return
         try:
             largest = float(z.detach().abs().max()) if z.numel() else 0.0
@@ -169,7 +170,7 @@ class SigmaPredictor(nn.Module):
         if saved != self.sigma_pattern and f'{prefix}b1' in state_dict:
             error_msgs.append(f'{prefix}b1: the state dict predicts {saved!r}, this layer '
                               f'{self.sigma_pattern!r}. Set sigma_pattern={saved!r}, or load it '
-                              'with gmconv_mmdet.load_pretrained, which converts it')
+                              'with gmconv_mmdet.load_pretrained, which says what it can keep')
             return
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys,
                                       unexpected_keys, error_msgs)
@@ -178,6 +179,15 @@ class SigmaPredictor(nn.Module):
         scale = f', input_scale={self.input_scale:g}' if self.input_scale != 1 else ''
         return (f'in_channels={self.in_channels}, hidden={self.w0.shape[0]}, '
                 f'sigma_pattern={self.sigma_pattern!r}, init_sigma={self.init_sigma:g}{scale}')
+
+
+@torch.no_grad()
+def _draw_opposite_pairs(w0: Tensor) -> Tensor:
+    """Fill ``w0`` with random rows, the second half the opposites of the first; returns it."""
+    nn.init.kaiming_uniform_(w0, a=math.sqrt(5))
+    pairs = w0.shape[0] // 2
+    w0[pairs:2 * pairs] = -w0[:pairs]
+    return w0
 
 
 def _note_pattern(module: SigmaPredictor, state_dict: dict, prefix: str, metadata: dict) -> None:

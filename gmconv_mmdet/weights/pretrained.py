@@ -28,9 +28,12 @@ _PATTERN_IN_CONFIG = re.compile(r'sigma_pattern[\'"]?\s*[=:]\s*[\'"](\w+)[\'"]')
 
 
 def sigma_pattern_of(checkpoint: dict) -> str | None:
-    """What the dynamic masks of a checkpoint predict (Table IV), from the metadata that we publish
-    or from the config that MMEngine saves. ``None`` where neither says. The tensors alone don't
-    tell ``'sigma_pair'`` from ``'sigma_ratio'``."""
+    """What the dynamic masks of a checkpoint predict (Table IV), from what ``state_dict()`` notes, the
+    metadata that we publish or the config that MMEngine saves. ``None`` where none says. The tensors
+    alone don't tell ``'sigma_pair'`` from ``'sigma_ratio'``."""
+    noted = _noted_patterns(checkpoint) | _noted_patterns(checkpoint.get('state_dict'))
+    if len(noted) == 1:
+        return noted.pop()
     meta = checkpoint.get('meta')
     if not isinstance(meta, Mapping):
         return None
@@ -41,6 +44,14 @@ def sigma_pattern_of(checkpoint: dict) -> str | None:
         return None
     named = set(_PATTERN_IN_CONFIG.findall(config)) or {'sigma_ratio'}
     return named.pop() if len(named) == 1 else None
+
+
+def _noted_patterns(state: object) -> set[str]:
+    """The patterns in a state dict's ``_metadata``, see :class:`~gmconv_mmdet.SigmaPredictor`."""
+    metadata = getattr(state, '_metadata', None)
+    entries = metadata.values() if isinstance(metadata, Mapping) else ()
+    return {pattern for pattern in SIGMA_PATTERNS for entry in entries
+            if isinstance(entry, Mapping) and entry.get('sigma_pattern') == pattern}
 
 
 def gm_layers(module: nn.Module) -> dict[str, GMConv2d]:

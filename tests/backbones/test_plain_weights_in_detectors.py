@@ -1,10 +1,16 @@
 """A plain detector's weights in a GM detector: its features stay, on every way that mmdet has."""
+import warnings
+from unittest import mock
+
 import pytest
 import torch
 from mmdet.apis import init_detector
+from mmdet.models.backbones import ResNet
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
+
+from gmconv_mmdet import GMResNet
 
 from ..deploy.small_detectors import CONFIG
 
@@ -71,11 +77,14 @@ def test_features_stay(tmp_path, way, stem, depth):
         parameter.numel() for parameter in plain.backbone.parameters())
 
 
-def test_the_log_says_how_many_layers(tmp_path, caplog):
-    import logging
-    from gmconv_mmdet import GMResNet
-    from mmdet.models.backbones import ResNet
+def test_the_log_says_once_how_many_layers():
     network = GMResNet(18, base_channels=8)
-    with caplog.at_level(logging.INFO):
+    with warnings.catch_warnings(), mock.patch(
+            'gmconv_mmdet.backbones.frozen_masks.print_log') as print_log:
+        warnings.simplefilter('error')
         missing, _ = network.load_state_dict(ResNet(18, base_channels=8).state_dict())
+        network.load_state_dict(network.state_dict())  # of which there is nothing to say
     assert not missing
+    (message, ), _ = print_log.call_args
+    assert message.startswith('17 of 17 GMConv layers take plain weights')
+    assert print_log.call_count == 1

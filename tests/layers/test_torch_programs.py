@@ -1,5 +1,6 @@
 """Masked layers under torch's transforms: torch.func, fx, compile, export, meta tensors."""
 import copy
+import inspect
 
 import pytest
 import torch
@@ -8,9 +9,8 @@ import torch.nn as nn
 from gmconv_mmdet import GMConv2d
 
 needs_func = pytest.mark.skipif(not hasattr(torch, 'func'), reason='torch.func came with torch 2.0')
-needs_compiler = pytest.mark.skipif(
-    not hasattr(getattr(torch, 'compiler', None), 'is_compiling'),
-    reason='torch.compiler.is_compiling came with torch 2.3')
+needs_compiler = pytest.mark.skipif(not hasattr(torch, 'compiler'),
+                                    reason='torch.compile serves changing sizes from torch 2.1 on')
 
 
 def trained(dynamic, **kwargs):
@@ -73,11 +73,12 @@ def test_fx_traces_a_static_layer():
 
 
 @needs_compiler
+@pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('dynamic', [False, True])
-def test_compiled_in_one_graph_for_every_batch_size(dynamic):
+def test_compiled_in_one_graph_for_every_batch_size(dynamic, training):
     from torch._dynamo.testing import CompileCounter
     torch._dynamo.reset()
-    conv, counter = trained(dynamic), CompileCounter()
+    conv, counter = trained(dynamic).train(training), CompileCounter()
     compiled = torch.compile(conv, backend=counter, fullgraph=True)
     for batch in (2, 3, 5, 4, 7):
         x = torch.randn(batch, 2, 6, 6)
@@ -109,6 +110,36 @@ def test_deferred_initialisation(dynamic):
     x = torch.randn(1, 2, 5, 5)
     torch.testing.assert_close(conv.mask(x).reshape(3, 3), expected)
     assert conv.mask_is_initial() and torch.isfinite(conv(x)).all()
+
+
+def takes_assign():
+    return 'assign' in inspect.signature(nn.Module.load_state_dict).parameters
+
+
+@pytest.mark.skipif(not takes_assign(), reason='load_state_dict(assign=True) came with torch 2.1')
+@pytest.mark.filterwarnings('ignore:a GMConv layer took plain weights')
+@pytest.mark.parametrize('source', ['masked', 'plain'])
+@pytest.mark.parametrize('dynamic', [False, True])
+def test_a_state_dict_is_assigned_to_a_layer_on_meta(dynamic, source):
+    kind = GMConv2d if source == 'masked' else nn.Conv2d
+    kwargs = dict(dynamic=dynamic) if source == 'masked' else {}
+    original = kind(2, 3, 3, dtype=torch.float64, **kwargs)
+    conv = GMConv2d(2, 3, 3, dynamic=dynamic, device='meta')
+    conv.load_state_dict(original.state_dict(), assign=True)
+    if dynamic:
+        assert torch.isfinite(conv.sigma_predictor.w0).all() and conv.sigma_predictor.w0.any()
+    x = torch.randn(1, 2, 5, 5, dtype=torch.float64)
+    tolerance = dict(rtol=1e-5, atol=1e-5) if source == 'plain' else dict(rtol=0, atol=0)
+    torch.testing.assert_close(conv(x), original(x), **tolerance)
+
+
+@pytest.mark.parametrize('dynamic', [False, True])
+def test_trains_after_a_cast_in_inference_mode(dynamic):
+    conv, x = trained(dynamic), torch.randn(1, 2, 5, 5)
+    with torch.inference_mode():
+        conv.float()(x)
+    conv(x).sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in conv.mask_parameters())
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

@@ -385,3 +385,14 @@ def test_the_table_and_the_warning_are_logged(tmp_path):
     assert 'folded' in table and 'multiplied into its weight' in table
     warning, = [r.getMessage() for r in records if r.levelno == logging.WARNING]
     assert 'conv1.weight' in warning and 'approximation' in warning
+
+
+@pytest.mark.parametrize('nested', [False, True])
+def test_the_pattern_that_a_state_dict_notes_is_known(nested):
+    state = resnet(depth=18, gm_cfg=dict(sigma_pattern='sigma_pair')).state_dict()
+    net = GMResNet(18, base_channels=8).double()
+    report = load_pretrained(net, dict(state_dict=state) if nested else state)
+    # (s1, s2) = (2.3, 0.8), which 'sigma_ratio' predicts as (s1, s2 / s1).
+    torch.testing.assert_close(net.conv1.sigma_predictor.b1.detach(),
+                               torch.tensor([2.3, 0.8 / 2.3], dtype=torch.float64))
+    assert 'conv1.weight' in report.loaded
