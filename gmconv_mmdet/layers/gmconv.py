@@ -171,6 +171,12 @@ class GMConv2d(nn.Conv2d):
         weight = self.unmasked_weight()
         return weight if self.sigma is None else weight * self.mask()
 
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C_in, H, W)`` or ``(C_in, H, W)`` to what ``nn.Conv2d`` gives with the masked
+        weight."""
+        # As nn.Conv2d's, which torch 2.1's compiler would not look into.
+        return self._conv_forward(x, self.weight, self.bias)
+
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Here rather than in forward(), because mmcv's efficient_conv_bn_eval calls this method
         # with a weight of its own, into which it has multiplied the batch norm.

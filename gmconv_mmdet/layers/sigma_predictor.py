@@ -127,7 +127,8 @@ class SigmaPredictor(nn.Module):
             Tensor: ``(N, 1)`` for pattern ``'sigma'``, else ``(N, 2)`` with ``(s1, s2)``; fp32, or
             fp64 for fp64 parameters.
         """
-        dtype = torch.promote_types(self.w0.dtype, torch.float32)
+        # Not torch.promote_types, which torch 2.1 can't compile.
+        dtype = torch.float64 if self.w0.dtype == torch.float64 else torch.float32
         # In the features' own dtype first: the maximum is exact there, and the mean accumulates in
         # fp32. Both are (N, C).
         z = torch.cat([x.amax(dim=(2, 3)).to(dtype), x.mean(dim=(2, 3), dtype=dtype)], dim=1)

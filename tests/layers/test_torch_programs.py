@@ -83,7 +83,8 @@ def test_compiled_in_one_graph_for_every_batch_size(dynamic, training):
     for batch in (2, 3, 5, 4, 7):
         x = torch.randn(batch, 2, 6, 6)
         torch.testing.assert_close(compiled(x), conv(x))
-    assert counter.frame_count <= 2  # the first size, then all sizes
+    # The first size, then all sizes; torch 2.1 tells sizes below the layer's own from others.
+    assert counter.frame_count <= (2 if hasattr(torch.compiler, 'is_compiling') else 3)
 
 
 @pytest.mark.skipif(not hasattr(getattr(getattr(torch, 'export', None), 'Dim', None), 'DYNAMIC'),
