@@ -4,11 +4,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# |sigma| is clamped to this range before it is squared, which no fp64 value of the mask notices:
-# below the lower bound every entry but the centre underflows to 0 (the smallest squared offset is
-# 1, and exp(-1 / (2 * 1e-4)) is 0); above the upper one every entry rounds to 1. Squaring first
-# would overflow from 2e19 on in fp32, and give gradients that are NaN.
-_SIGMA_MIN, _SIGMA_MAX = 1e-2, 1e12
+# sigma^2 is clamped to this range, which no fp64 value of the mask notices: below the lower bound
+# every entry but the centre underflows to 0 (the smallest squared offset is 1, and
+# exp(-1 / (2 * 1e-4)) is 0); above the upper one every entry rounds to 1.
+_VARIANCE_MIN, _VARIANCE_MAX = 1e-4, 1e24
 
 
 def unit_exponents(kernel_size: tuple[int, int], dtype: torch.dtype | None = None,
@@ -34,18 +33,23 @@ def unit_exponents(kernel_size: tuple[int, int], dtype: torch.dtype | None = Non
                         along_y.unsqueeze(-1).expand(*kernel_size)])
 
 
+def _variance(sigma: Tensor) -> Tensor:
+    # A product: where it overflows (from 2e19 on in fp32) its gradient is 0 * sigma + 0 * sigma,
+    # while that of sigma ** 2 is 0 * (2 * sigma), which is NaN from 2e38 on.
+    return (sigma * sigma).clamp(_VARIANCE_MIN, _VARIANCE_MAX)
+
+
 def circular_mask(exponents: Tensor, sigma: Tensor) -> Tensor:
     """Masks with the same sigma along x and y (Eq. 3-4).
 
     Args:
         exponents (Tensor): ``(K_h, K_w)``, the sum of the two of :func:`unit_exponents`; fp32 or fp64.
-        sigma (Tensor): ``(..., 1)``.
+        sigma (Tensor): ``(1,)``, or ``(..., 1, 1)`` for several masks.
 
     Returns:
         Tensor: ``(..., K_h, K_w)``, dtype of ``sigma``.
     """
-    variance = sigma.to(exponents.dtype).abs().clamp(_SIGMA_MIN, _SIGMA_MAX).square()
-    return (exponents / variance.unsqueeze(-1)).exp().to(sigma.dtype)
+    return (exponents / _variance(sigma.to(exponents.dtype))).exp().to(sigma.dtype)
 
 
 def elliptical_mask(exponents: Tensor, sigma: Tensor) -> Tensor:
@@ -58,7 +62,7 @@ def elliptical_mask(exponents: Tensor, sigma: Tensor) -> Tensor:
     Returns:
         Tensor: ``(..., K_h, K_w)``, dtype of ``sigma``.
     """
-    variance = sigma.to(exponents.dtype).abs().clamp(_SIGMA_MIN, _SIGMA_MAX).square()
+    variance = _variance(sigma.to(exponents.dtype))
     return (exponents / variance[..., None, None]).sum(-3).exp().to(sigma.dtype)
 
 
@@ -94,5 +98,5 @@ def gaussian_mask(kernel_size: tuple[int, int], sigma: Tensor) -> Tensor:
     exponents = unit_exponents(tuple(kernel_size), torch.promote_types(sigma.dtype, torch.float32),
                                sigma.device)
     if sigma.shape[-1] == 1:
-        return circular_mask(exponents.sum(0), sigma)
+        return circular_mask(exponents.sum(0), sigma.unsqueeze(-1))
     return elliptical_mask(exponents, sigma)

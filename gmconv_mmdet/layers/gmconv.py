@@ -153,7 +153,7 @@ class GMConv2d(nn.Conv2d):
                 raise ValueError('the mask of a dynamic GMConv depends on its input: call mask(x)')
             sigma = self.sigma_predictor(x)
             if self.sigma_predictor.sigma_pattern == 'sigma':
-                return circular_mask(self._exponents.sum(0), sigma)
+                return circular_mask(self._exponents.sum(0), sigma.unsqueeze(-1))
             return elliptical_mask(self._exponents, sigma)
         if self.sigma is None:
             return self.weight.new_ones(self.kernel_size)
