@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gmconv_mmdet.deploy.detector import feature_extractor, load_detector
 from gmconv_mmdet.deploy.onnx import write_checked
+from gmconv_mmdet.torch_version import NewerTorchNeeded
 
 
 def main() -> int:
@@ -37,7 +38,7 @@ def main() -> int:
         _, model, _ = load_detector(args.config, args.checkpoint)
         network = feature_extractor(model, not args.backbone_only)
         opset, differences = write_checked(network, args.out, tuple(args.size), args.opset)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, NewerTorchNeeded) as error:
         print(f'export_onnx: {error}', file=sys.stderr)
         return 1
     for (batch, height, width), difference in differences.items():

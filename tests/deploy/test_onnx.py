@@ -57,7 +57,7 @@ def test_backbone_at_two_sizes_and_two_batches(tmp_path, stem):
     model = trained(GMResNet(18, base_channels=8, gm_stem=stem))
     path = tmp_path / 'backbone.onnx'
     opset = export_onnx(model, path, names=['c2', 'c3', 'c4', 'c5'])
-    assert opset >= 18
+    assert opset >= (18 if hasattr(torch, 'uint16') else 13)
     differences = onnx_difference(path, model, SHAPES)
     assert set(differences) == set(SHAPES) and max(differences.values()) < 1e-4
     written = onnx.load(path)
@@ -85,6 +85,9 @@ def test_command_line_exports_backbone_and_neck(tmp_path, repo):
     command = [sys.executable, repo / 'tools/export_onnx.py', config, checkpoint, out, '--size',
                '128', '160']
     done = subprocess.run(command, capture_output=True, text=True)
+    if 'needs torch 2.6 or newer' in done.stderr:
+        assert done.returncode == 1 and not out.exists()
+        pytest.skip(done.stderr)
     assert done.returncode == 0, done.stderr
     assert 'batch 3, 65x81: onnxruntime differs by' in done.stdout
     assert f'written: {out}' in done.stdout
