@@ -63,11 +63,13 @@ def check_tests(logs: Path) -> dict:
     """The fast part of the tests, from the checkout."""
     report = logs / 'tests.xml'
     start = time.monotonic()
-    run([sys.executable, '-m', 'pytest', '-m', 'not slow', f'--junitxml={report}'],
+    status = run(
+        [sys.executable, '-X', 'faulthandler', '-m', 'pytest', '-m', 'not slow',
+         f'--junitxml={report}'],
         logs / 'tests.log', cwd=REPO,
         env=dict(os.environ, MPLBACKEND='Agg', PYTHONWARNINGS='ignore'))
     if not report.exists():
-        raise CheckError(f'pytest did not finish: {logs / "tests.log"}')
+        raise CheckError(f'pytest did not finish (exit status {status}): {logs / "tests.log"}')
     failed, reasons, total = [], Counter(), 0
     for case in ElementTree.parse(str(report)).iter('testcase'):
         total += 1
