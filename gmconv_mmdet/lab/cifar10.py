@@ -36,6 +36,7 @@ from torch import Tensor
 
 from gmconv_mmdet.layers import GMConv2d, RefConv2d, gaussian_mask
 from gmconv_mmdet.version import __version__
+from gmconv_mmdet.weights import read_checkpoint
 
 PAPER_EPOCHS, PAPER_DROPS = 160, (80, 120)
 LR, MOMENTUM, DECAY, BATCH = 0.1, 0.9, 1e-4, 128
@@ -258,7 +259,7 @@ def build(args: argparse.Namespace, variant: str, seed: int) -> nn.Module:
         path = Path(args.warm_start.replace('{seed}', str(seed)))
         if not path.is_file():
             raise SystemExit(f'--warm-start: there is no file {path}')
-        start = torch.load(path, map_location='cpu', weights_only=True)
+        start = read_checkpoint(path)
         if (start['settings']['variant'], start['settings']['depth']) != ('plain', args.depth):
             raise SystemExit(f'--warm-start needs a plain ResNet-{args.depth} of this program; '
                              f'{path} has {start["settings"]}')
@@ -304,7 +305,7 @@ def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> bool
     history: list[dict] = []
 
     if checkpoint.is_file():  # go on
-        kept = torch.load(checkpoint, map_location=args.device, weights_only=True)
+        kept = read_checkpoint(checkpoint, args.device)
         if kept['settings'] != settings:
             raise SystemExit(f'{checkpoint} is of another run, with {kept["settings"]} instead of '
                              f'{settings}: move it away, or choose another --out')

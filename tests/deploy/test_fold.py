@@ -82,7 +82,8 @@ def layers(draw):
     if draw(st.booleans()):
         conv.to(memory_format=torch.channels_last)
     conv.train(draw(st.booleans()))
-    x = torch.randn(draw(st.integers(0, 2)), conv.in_channels, *draw(
+    # torch 1.13 can't convolve every empty batch.
+    x = torch.randn(draw(st.integers(not hasattr(torch, 'compile'), 2)), conv.in_channels, *draw(
         st.tuples(st.integers(9, 12), st.integers(9, 12))), dtype=conv.weight.dtype)
     return conv, x
 

@@ -156,6 +156,7 @@ def test_a_wrapped_model_and_a_broken_epoch(tmp_path):
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.skipif(not hasattr(torch, 'compile'), reason='torch.compile came with torch 2.0')
 def test_a_compiled_step_is_left_behind(tmp_path):
     model = Net()
     model.val_step = torch.compile(model.val_step, backend='eager')
