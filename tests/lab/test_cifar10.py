@@ -6,6 +6,7 @@ import torch
 
 from gmconv_mmdet.lab import cifar10
 from gmconv_mmdet.layers import GMConv2d, RefConv2d
+from gmconv_mmdet.weights import read_checkpoint
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def train(data, tmp_path, monkeypatch):
 
 
 def read(path):
-    return json.loads(path.read_text()), torch.load(path.with_suffix('.pth'), weights_only=True)
+    return json.loads(path.read_text()), read_checkpoint(path.with_suffix('.pth'))
 
 
 @pytest.mark.parametrize('variant, options', [
