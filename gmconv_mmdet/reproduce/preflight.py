@@ -1,11 +1,13 @@
 """What would break a run hours from now, found before its first iteration, all of it at once."""
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmdet.registry import DATASETS, MODELS
@@ -51,7 +53,8 @@ def read_annotations(path: Path) -> tuple[dict | None, list[str]]:
                       'holds annotations/ and the image folders; --train-annotations and '
                       '--val-annotations name files of other names']
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        with _no_garbage_collection():
+            content = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError) as error:
         return None, [f'annotation file {path} is not readable as JSON ({error}): copy or unpack '
                       'it again']
@@ -65,6 +68,19 @@ def read_annotations(path: Path) -> tuple[dict | None, list[str]]:
                       f'{", ".join(missing)}. A file for detection is wanted '
                       '(instances_*.json; COCO\'s image_info_*.json has no boxes)']
     return content, []
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """For JSON of any depth: a collection at the depth where Python stops may run a finaliser, which
+    Python 3.8 answers by aborting ("cannot recover from stack overflow")."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def annotated_classes(data: CocoFolder) -> tuple[str, ...] | None:
