@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# The runs behind docs/results.md, one part at a time. Killed at any moment, the same command goes on.
+#
+#   GMCONV_SHARED_DATA=data bash tools/dev/evidence.sh PART [WORK_ROOT]
+#
+# Parts: recipe-scratch, recipe-warm, cifar10, deeppcb.
+# The data folder holds deeppcb/ (annotations/, images/) and cifar10_{train,test}.npz or CIFAR-10's
+# binary version. All runs use one CPU thread: two parts can run side by side on two cores.
+# `SEEDS="5 6 7"` names other seeds than the plan's. Results are kept in docs/data/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+part=${1:?which part?}
+root=${2:-work_dirs/evidence}
+: "${GMCONV_SHARED_DATA:?set it to the folder of the data sets}"
+export OMP_NUM_THREADS=1
+python=${PYTHON:-.venv/bin/python}
+seeds=${SEEDS:-0 1 2 3 4}
+config=configs/deeppcb/faster-rcnn_r18-half
+
+cifar10() {  # arguments of the training, without data, folder and precision
+    nice "$python" -m gmconv_mmdet.lab.cifar10 train --data "$GMCONV_SHARED_DATA" \
+        --out "$out" --amp "$@"
+}
+
+recipe() {  # seven settings of one S-GMConv network, and what else is given
+    cifar10 --epochs 8 --variant plain sgm "$@"              # the paper's: sigma 5, decay on masks
+    cifar10 --epochs 8 --variant sgm --no-mask-decay "$@"
+    cifar10 --epochs 8 --variant sgm --no-mask-decay --mask-lr-factor 100 "$@"
+    cifar10 --epochs 8 --variant sgm --no-mask-decay --init-sigma 1 "$@"
+    cifar10 --epochs 8 --variant sgm --no-mask-decay --init-sigma 2 "$@"
+    cifar10 --epochs 8 --variant sgm --no-mask-decay --mask-lr-factor 10 "$@"
+    cifar10 --epochs 8 --variant sgm --no-mask-decay --init-sigma 2 --mask-lr-factor 10 "$@"
+}
+
+compare() {  # the driver's arguments
+    nice "$python" tools/reproduce.py run --jobs 1 --threads 1 --gpus 0 --keep-going "$@"
+}
+
+case $part in
+recipe-scratch)
+    out=$root/recipe
+    recipe ;;
+recipe-warm)
+    out=$root/recipe
+    recipe --warm-start "$root/cifar10/resnet20-plain-30e-amp-seed0.pth" ;;
+cifar10)
+    out=$root/cifar10
+    cifar10 --epochs 30 --variant plain sgm gm --seeds 0 1 ;;
+deeppcb)
+    for seed in $seeds; do  # seed by seed, so that what is finished can be compared at any time
+        compare --config ${config}-gm_fpn_deeppcb.py --against plain --seeds "$seed" \
+            --variant sgm ${config}-sgm_fpn_deeppcb.py \
+            --variant gm-stem-l1 ${config}-gm-stem-l1_fpn_deeppcb.py \
+            --out "$root/deeppcb" --results docs/data/deeppcb
+    done ;;
+*)
+    echo "no part $part" >&2
+    exit 2 ;;
+esac
+# What the trainings of CIFAR-10 measured, without their networks.
+for out in recipe cifar10; do
+    if compgen -G "$root/$out/*.json" > /dev/null; then
+        mkdir -p "docs/data/$out"
+        cp "$root/$out"/*.json "docs/data/$out/"
+    fi
+done
