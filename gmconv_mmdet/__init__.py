@@ -1,30 +1,61 @@
-"""GMConv and RefConv for MMDetection: Gaussian Mask convolutions (arXiv 2302.04544) and refocusing
-convolutions (arXiv 2310.10563) in mmdet's detectors.
+"""Convolutions that learn the size of their receptive field: GMConv (Gaussian Mask convolution,
+arXiv 2302.04544) and RefConv (refocusing convolution, arXiv 2310.10563).
 
-Importing this package registers ``GMConv``, ``RefConv``, ``GMRefConv``, ``GMResNet``,
-``GMBackbone``, ``CifarResNet``, ``GMPretrained`` and ``SigmaLogHook`` with MMEngine and lets
+With torch alone: the layers, conversion and folding of any network, loading of pretrained weights.
+Where mmengine, mmcv and mmdet are installed, importing this package also registers ``GMConv``,
+``RefConv``, ``GMResNet``, ``GMBackbone``, ``CifarResNet``, ``GMPretrained`` and our hooks, and lets
 MMEngine load its own training checkpoints where torch is 2.6 or newer (docs/import.md). A config
 imports it with ``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
 """
+import importlib
+import importlib.util
 import sys
 
 from .version import __version__
 
-try:
-    from .backbones import GMBackbone, GMResNet
-    from .deploy import fold_gmconv
-    from .evaluation import FastCocoMetric
-    from .hooks import FoldGMConvHook, SigmaLogHook
-    from .layers import GMConv2d, GMRefConv2d, RefConv2d, SigmaPredictor, gaussian_mask, refocus
-    from .weights import load_pretrained, register_loader
-    register_loader()
-except Exception:
-    # `python -m gmconv_mmdet.doctor` has to run where the package can't be imported, and says why.
-    if sys.argv[:1] != ['-m']:
-        raise
+# What needs more than torch: name -> module that has it, loaded when first asked for.
+_OPENMMLAB = {
+    'FastCocoMetric': 'evaluation', 'FoldGMConvHook': 'hooks', 'GMBackbone': 'backbones',
+    'GMResNet': 'backbones', 'SigmaLogHook': 'hooks',
+}
+_LAZY = {'analyze_receptive_field': ('receptive_field.analyze', 'analyze'),
+         'area_ratio': ('visualization.erf', 'area_ratio')}
+_MISSING = [name for name in ('mmengine', 'mmcv', 'mmdet') if not importlib.util.find_spec(name)]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        module, attribute = _LAZY[name]
+        return getattr(importlib.import_module(f'.{module}', __name__), attribute)
+    if name in _OPENMMLAB and _MISSING:
+        raise ImportError(f'gmconv_mmdet.{name} works inside MMDetection, and '
+                          f'{", ".join(_MISSING)} is not installed. `python -m gmconv_mmdet.doctor` '
+                          'lists the versions that work together')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+# `python -m gmconv_mmdet.doctor` has to run where nothing of this can be imported, and says why.
+if sys.argv[:1] != ['-m']:
+    from .conversion import fold_gmconv
+    from .layers import GMConv2d, RefConv2d, SigmaPredictor, gaussian_mask, refocus
+    from .pretrained import load_pretrained
+    if not _MISSING:
+        try:
+            from . import register
+            from .backbones import GMBackbone, GMResNet
+            from .evaluation import FastCocoMetric
+            from .hooks import FoldGMConvHook, SigmaLogHook
+        except Exception as error:
+            from .doctor import explain
+            explained = explain()
+            if not explained:
+                raise
+            raise ImportError(explained) from error
 
 __all__ = [
-    'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMRefConv2d', 'GMResNet',
-    'RefConv2d', 'SigmaLogHook', 'SigmaPredictor', '__version__', 'fold_gmconv', 'gaussian_mask',
-    'load_pretrained', 'refocus',
+    'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMResNet', 'RefConv2d',
+    'SigmaLogHook', 'SigmaPredictor', '__version__', 'analyze_receptive_field', 'area_ratio',
+    'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
 ]
+if _MISSING:
+    __all__ = [name for name in __all__ if name not in _OPENMMLAB]

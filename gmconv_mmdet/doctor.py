@@ -339,6 +339,14 @@ def any_fault(checks: list[Check]) -> bool:
     return any(check.status == FAIL for check in checks)
 
 
+def explain() -> str:
+    """What is broken in the environment, with the fix for each fault; empty where nothing is."""
+    faults = [check for check in environment_checks() if check.status == FAIL]
+    return '\n'.join(['gmconv_mmdet needs a working MMDetection, and here it is broken:',
+                      *(f'{c.name}: {c.found} (expected: {c.expected})\n  fix: {c.fix}' for c in faults),
+                      '`python -m gmconv_mmdet.doctor` tells more']) if faults else ''
+
+
 def main() -> int:
     if 'gmconv_mmdet' in sys.modules:
         # `python -m` has imported the package, perhaps half of it: look with a fresh interpreter.

@@ -7,7 +7,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 
 from gmconv_mmdet import GMConv2d
-from gmconv_mmdet.demo.shapes import CLASSES, make_shapes
+from gmconv_mmdet.lab.demo.shapes import CLASSES, make_shapes
 
 ITERATIONS = 200
 PIPELINE = [

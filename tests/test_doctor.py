@@ -12,7 +12,6 @@ import pytest
 
 from gmconv_mmdet import doctor
 
-
 ONEDL = doctor.installed_stack() is doctor.ONEDL
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import mmdet
 import pytest
 
-from gmconv_mmdet.weights import read_checkpoint
+from gmconv_mmdet.checkpoints import read_checkpoint
 
 REPO = Path(__file__).resolve().parents[1]
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gmconv_mmdet.weights import read_checkpoint
+from gmconv_mmdet.checkpoints import read_checkpoint
 
 from .test_mmdet_tools import COCO128_CONFIG, finished, mmdet_tool
 

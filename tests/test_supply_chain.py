@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gmconv_mmdet.reproduce.driver import LaunchOptions, launch_command
+from gmconv_mmdet.lab.reproduce.driver import LaunchOptions, launch_command
 
 from .hostile.case import tool
 from .hostile.fuzz import STATE
@@ -74,8 +74,8 @@ for module in pkgutil.walk_packages(gmconv_mmdet.__path__, 'gmconv_mmdet.'):
     importlib.import_module(module.name)
 from mmengine.config import Config
 from mmdet.registry import MODELS
-from gmconv_mmdet.weights import CheckpointError
-from gmconv_mmdet.weights.convert import convert_backbone
+from gmconv_mmdet.checkpoints import CheckpointError
+from gmconv_mmdet.pretrained.publish import convert_backbone
 cfg = Config.fromfile(sys.argv[1])
 link = cfg.model.backbone.init_cfg.checkpoint
 assert '://' in link, link

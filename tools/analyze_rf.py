@@ -13,15 +13,15 @@ import json
 import sys
 from pathlib import Path
 
-import gmconv_mmdet.analysis.field_table as table
-from gmconv_mmdet.analysis.configured_network import analyze_config
-from gmconv_mmdet.analysis.configured_size import configured_scale, configured_size
-from gmconv_mmdet.analysis.field_picture import save_picture
-from gmconv_mmdet.analysis.field_trace import ReceptiveFieldError
-from gmconv_mmdet.analysis.fpn_assignment import (boxes_beyond_field, resized_boxes,
-                                                  roi_assignment)
-from gmconv_mmdet.analysis.refinement import advise, write_config
-from gmconv_mmdet.config_file import read_config
+import gmconv_mmdet.receptive_field.field_table as table
+from gmconv_mmdet.receptive_field.analyze_config import analyze_config
+from gmconv_mmdet.openmmlab.configured_size import configured_scale, configured_size
+from gmconv_mmdet.receptive_field.field_picture import save_picture
+from gmconv_mmdet.receptive_field.field_trace import ReceptiveFieldError
+from gmconv_mmdet.receptive_field.fpn_assignment import (boxes_beyond_field, resized_boxes,
+                                                         roi_assignment)
+from gmconv_mmdet.receptive_field.refinement import advise, write_config
+from gmconv_mmdet.openmmlab.config_file import read_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import torch
 
-from gmconv_mmdet.benchmark import growth, suite, tables
-from gmconv_mmdet.benchmark.networks import NETWORKS, VARIANTS
-from gmconv_mmdet.benchmark.targets import verdicts
-from gmconv_mmdet.benchmark.work import PRECISIONS, WORK
-from gmconv_mmdet.reproduce.run_folder import write_json
+from gmconv_mmdet.lab.benchmark import growth, suite, tables
+from gmconv_mmdet.lab.benchmark.networks import NETWORKS, VARIANTS
+from gmconv_mmdet.lab.benchmark.targets import verdicts
+from gmconv_mmdet.lab.benchmark.work import PRECISIONS, WORK
+from gmconv_mmdet.lab.reproduce.run_folder import write_json
 
 
 def main() -> int:

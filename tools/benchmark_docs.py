@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from gmconv_mmdet.benchmark.page import draw, page
+from gmconv_mmdet.lab.benchmark.page import draw, page
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
-from gmconv_mmdet.weights import CheckpointError
-from gmconv_mmdet.weights.convert import TARGETS, convert_backbone
+from gmconv_mmdet.checkpoints import CheckpointError
+from gmconv_mmdet.openmmlab.config_placement import row_placement
+from gmconv_mmdet.pretrained.publish import TARGETS, convert_backbone
 
 
 def main() -> int:
@@ -28,8 +30,11 @@ def main() -> int:
     parser.add_argument('--prefix', help='what the backbone\'s names in SRC start with, where it '
                         'is not found')
     args = parser.parse_args()
+    if args.to and args.row:
+        parser.error('give --to or --row, not both')
+    to = partial(row_placement, args.row) if args.row else args.to
     try:
-        published = convert_backbone(args.source, args.destination, args.to, args.row, args.prefix)
+        published = convert_backbone(args.source, args.destination, to, args.prefix)
     except (CheckpointError, OSError, ImportError) as error:
         print(f'convert_backbone: {error}', file=sys.stderr)
         return 1

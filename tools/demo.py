@@ -33,9 +33,9 @@ def main() -> int:
     # SIGTERM ends what is running as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        from gmconv_mmdet.config_file import ConfigError
-        from gmconv_mmdet.demo.chain import DemoError, run_demo
-        from gmconv_mmdet.demo.shapes import ShapesError
+        from gmconv_mmdet.openmmlab.config_file import ConfigError
+        from gmconv_mmdet.lab.demo.chain import DemoError, run_demo
+        from gmconv_mmdet.lab.demo.shapes import ShapesError
         try:
             print(run_demo(args.config, args.data, args.work_dir, tuple(args.images)))
         except (DemoError, ShapesError, ConfigError, OSError) as error:

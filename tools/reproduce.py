@@ -14,7 +14,7 @@ import warnings
 # MMEngine says so once a config: twenty times before the first line that matters.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 
-from gmconv_mmdet.reproduce.cli import main  # noqa: E402
+from gmconv_mmdet.lab.reproduce.cli import main  # noqa: E402
 
 if __name__ == '__main__':
     sys.exit(main())

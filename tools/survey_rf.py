@@ -14,8 +14,8 @@ from pathlib import Path
 
 import mmdet
 
-from gmconv_mmdet.analysis.survey import (Surveyed, markdown, survey_backbones, survey_configs,
-                                          survey_torchvision)
+from gmconv_mmdet.lab.survey import (Surveyed, markdown, survey_backbones, survey_configs,
+                                     survey_torchvision)
 
 SHIPPED = Path(mmdet.__file__).parent / '.mim' / 'configs'
 

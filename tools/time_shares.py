@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from mmengine.logging import MMLogger
 
-from gmconv_mmdet.benchmark import suite, time_shares
-from gmconv_mmdet.benchmark.tables import shares_tables
-from gmconv_mmdet.reproduce.coco_folder import CocoFolder, find_coco_folder
-from gmconv_mmdet.reproduce.rows import select_rows
-from gmconv_mmdet.reproduce.run_config import RunOptions, run_config
-from gmconv_mmdet.reproduce.run_folder import write_json
+from gmconv_mmdet.lab.benchmark import suite, time_shares
+from gmconv_mmdet.lab.benchmark.tables import shares_tables
+from gmconv_mmdet.lab.reproduce.coco_folder import CocoFolder, find_coco_folder
+from gmconv_mmdet.lab.reproduce.rows import select_rows
+from gmconv_mmdet.lab.reproduce.run_config import RunOptions, run_config
+from gmconv_mmdet.lab.reproduce.run_folder import write_json
 
 
 def data_folder(root: Path) -> CocoFolder:

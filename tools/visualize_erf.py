@@ -15,13 +15,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from gmconv_mmdet.analysis.coco_objects import draw_objects
-from gmconv_mmdet.analysis.measured_model import load_model, model_labels
-from gmconv_mmdet.analysis.erf_gallery import result_file, saved_results, write_gallery
-from gmconv_mmdet.analysis.erf_network import measure_network
-from gmconv_mmdet.analysis.erf_objects import measure_objects
-from gmconv_mmdet.analysis.image_files import configured_test_set, image_files
-from gmconv_mmdet.config_file import read_config
+from gmconv_mmdet.visualization.coco_objects import draw_objects
+from gmconv_mmdet.visualization.measured_model import load_model, model_labels
+from gmconv_mmdet.visualization.erf_gallery import result_file, saved_results, write_gallery
+from gmconv_mmdet.visualization.erf_network import measure_network
+from gmconv_mmdet.visualization.erf_objects import measure_objects
+from gmconv_mmdet.visualization.image_files import configured_test_set, image_files
+from gmconv_mmdet.openmmlab.config_file import read_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,9 +7,9 @@ import torch.nn as nn
 from mmengine.logging import print_log
 
 from ..layers import GMConv2d, redrawing
-from ..weights.load_report import shortened
-from ..weights.pretrained import gm_layers
-from ..weights.start_weights import is_gm_pretrained, names_start_weights
+from ..layers.find_layers import gm_layers
+from ..messages import shortened
+from ..openmmlab.start_weights import is_gm_pretrained, names_start_weights
 
 
 def check_freeze_masks(freeze_masks: bool) -> None:

@@ -9,9 +9,9 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 
+from ..conversion.swap import check_gm_stem, layer_options, spatial_convs, swap
 from .argument_names import refuse_unknown
 from .frozen_masks import FrozenMasks, check_freeze_masks
-from .swap import check_gm_stem, layer_options, spatial_convs, swap
 
 GM_BODIES = ('static', None)
 ARGUMENTS = ('backbone', 'kind', 'gm_stem', 'gm_body', 'gm_cfg', 'freeze_masks', 'init_cfg')

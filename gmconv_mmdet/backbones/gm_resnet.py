@@ -11,10 +11,10 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmengine.logging import print_log
 
+from ..conversion.swap import check_gm_stem, is_plain_conv, layer_options, spatial_convs, swap
 from ..layers import GMConv2d, RefocusedKernel
 from .argument_names import refuse_unknown
 from .frozen_masks import FrozenMasks, check_freeze_masks
-from .swap import PLAIN_CONVS, check_gm_stem, layer_options, spatial_convs, swap
 
 
 @MODELS.register_module()
@@ -130,7 +130,7 @@ class GMResNet(FrozenMasks, ResNet):
                 continue  # the offset branch inside a deformable convolution
             if isinstance(module, (GMConv2d, RefocusedKernel)):
                 kinds[name] = _kind(module)
-            elif type(module) in PLAIN_CONVS:
+            elif is_plain_conv(module):
                 kinds[name] = 'plain'
             elif hasattr(module, 'kernel_size') and hasattr(module, 'weight'):
                 kinds[name] = type(module).__name__

@@ -1,3 +1,1 @@
-from .fold import fold_gmconv
-
-__all__ = ['fold_gmconv']
+"""Shipping: folded detectors for stock mmdet, and ONNX."""

@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 
-from ..config_file import config_scope
+from ..openmmlab.config_file import config_scope
 
 _STATISTICS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR100', 'AR300', 'AR1000', 'ARS', 'ARM',
                'ARL')  # COCOeval's, in its order, with the limits on detections set below

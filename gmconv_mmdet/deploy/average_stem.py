@@ -9,14 +9,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ..layers import GMConv2d, gaussian_mask
-from .fold import exchange, plain_conv
-
-
-def dynamic_layers(model: nn.Module) -> dict[str, GMConv2d]:
-    """The dynamic GMConv layers by name."""
-    return {name: module for name, module in model.named_modules()
-            if isinstance(module, GMConv2d) and module.dynamic}
+from ..conversion.fold import exchange, plain_conv
+from ..layers import gaussian_mask
+from ..layers.find_layers import dynamic_layers
 
 
 @contextmanager

@@ -7,10 +7,10 @@ import torch.nn as nn
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
-from ..analysis.configured_network import FeatureExtractor
-from ..config_file import building, config_scope, one_line, read_config, without_weights
-from ..weights.checkpoint_file import CheckpointError, read_checkpoint
-from ..weights.usable_tensors import refuse_unusable, tensors_by_name
+from ..checkpoints.checkpoint_file import CheckpointError, read_checkpoint
+from ..checkpoints.usable_tensors import refuse_unusable, tensors_by_name
+from ..openmmlab.config_file import building, config_scope, one_line, read_config, without_weights
+from ..openmmlab.configured_network import FeatureExtractor
 
 
 def build_detector(cfg: Config, state: dict, origin: str) -> nn.Module:

@@ -15,11 +15,12 @@ from mmengine.config import Config
 from torch import Tensor
 
 from ..backbones import GMResNet
+from ..conversion.fold import fold_gmconv, folding_changes
 from ..layers import GMConv2d, RefConv2d, RefocusedKernel
+from ..layers.find_layers import dynamic_layers
 from .annotated_images import AnnotatedImages
-from .average_stem import average_masks, dynamic_layers, watch_sigmas
+from .average_stem import average_masks, watch_sigmas
 from .detector import build_detector, load_detector
-from .fold import fold_gmconv, folding_changes
 from .plain_config import PACKAGE, folded_config, names_in, our_names
 
 STEMS = ('keep', 'average')

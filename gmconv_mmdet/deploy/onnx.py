@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
+from ..conversion.fold import fold_gmconv
 from ..torch_version import require_torch
-from .fold import fold_gmconv
 
 TOLERANCE = 1e-4  # relative to the largest value of an output
 

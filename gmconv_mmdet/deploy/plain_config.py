@@ -8,7 +8,7 @@ import mmdet.registry
 import mmengine.registry
 from mmengine.config import Config
 
-from ..backbones.swap import KINDS
+from ..conversion.swap import KINDS
 
 PACKAGE = __name__.partition('.')[0]
 _GM_ARGUMENTS = ('kind', 'gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')

@@ -7,7 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..deploy import fold_gmconv
+from ..conversion import fold_gmconv
 
 
 @HOOKS.register_module()

@@ -20,10 +20,15 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..weights.checkpoint_file import CheckpointError
-from ..weights.start_weights import leave_out_start_weights
-from ..weights.whole_checkpoint import (ZIP_START, first_whole, is_whole_checkpoint, read_pointer,
-                                        resume_candidates)
+from ..checkpoints.checkpoint_file import CheckpointError
+from ..checkpoints.whole_checkpoint import (
+    ZIP_START,
+    first_whole,
+    is_whole_checkpoint,
+    read_pointer,
+    resume_candidates,
+)
+from ..openmmlab.start_weights import leave_out_start_weights
 
 POINTER = 'last_checkpoint'
 # What network and FUSE file systems answer to an fsync that they don't offer, of directories above

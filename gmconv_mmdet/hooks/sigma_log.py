@@ -14,9 +14,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ..analysis.masks import (both_axes, describe_masks, extent, gm_layers, stage_averages,
-                              write_csv)
 from ..layers import GMConv2d, gaussian_mask
+from ..layers.find_layers import gm_layers
+from ..visualization.masks import both_axes, describe_masks, extent, stage_averages, write_csv
 from .sigma_drift import SigmaDrift
 
 STATE = 'sigma_drift'  # key in a checkpoint
@@ -36,7 +36,7 @@ class SigmaLogHook(Hook):
     * ``sigma/<layer>`` of a static layer; ``sigma_x/<layer>`` and ``sigma_y/<layer>`` of a dynamic
       one: the mean over the samples of the iteration (of the first process, if there are several).
     * ``effective_kernel/<layer>``, in kernel cells: the size of the plain kernel with the mask's
-      second moment (see :func:`~gmconv_mmdet.analysis.masked_kernel.masked_extent`), for elliptical
+      second moment (see :func:`~gmconv_mmdet.layers.masked_kernel.masked_extent`), for elliptical
       masks the geometric mean of height and width.
 
     * ``b1_sigma/<layer>`` and ``b1_ratio/<layer>`` of a dynamic layer (``b1_sigma_x``, ``_y`` for
@@ -218,7 +218,7 @@ class SigmaLogHook(Hook):
     def after_train(self, runner: Runner) -> None:
         if not self._layers:
             return
-        from ..analysis.mask_picture import mask_figure  # matplotlib, needed at the end only
+        from ..visualization.mask_picture import mask_figure  # matplotlib, needed at the end only
         masks = describe_masks(_unwrapped(runner.model))
         folder = Path(runner.log_dir)
         title = f'{runner.experiment_name}: after {runner.iter} iterations'

@@ -1,1 +1,1 @@
-"""Reproductions of the papers' experiments. Nothing else in this package imports them."""
+"""The laboratory: reproductions, benchmarks and the demo. Nothing else in the package imports it."""

@@ -34,9 +34,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from gmconv_mmdet.checkpoints import read_checkpoint
 from gmconv_mmdet.layers import GMConv2d, RefConv2d, gaussian_mask
 from gmconv_mmdet.version import __version__
-from gmconv_mmdet.weights import read_checkpoint
 
 PAPER_EPOCHS, PAPER_DROPS = 160, (80, 120)
 LR, MOMENTUM, DECAY, BATCH = 0.1, 0.9, 1e-4, 128

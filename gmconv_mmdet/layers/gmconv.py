@@ -8,7 +8,6 @@ import warnings
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from mmengine.registry import MODELS
 from torch import Tensor
 
 from .gaussian_mask import circular_mask, elliptical_mask, unit_exponents
@@ -21,7 +20,6 @@ from .sigma_predictor import SigmaPredictor, check_sigma_options
 MASK_NAMES = ('sigma', 'sigma_predictor.w0', 'sigma_predictor.w1', 'sigma_predictor.b1')
 
 
-@MODELS.register_module('GMConv')
 class GMConv2d(nn.Conv2d):
     r"""``nn.Conv2d`` with the weight :math:`W' = W \otimes M` (Eq. 2), :math:`M` a Gaussian mask.
 

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from mmengine.registry import MODELS
 from torch import Tensor
 
 from .gmconv import GMConv2d
@@ -219,7 +218,6 @@ def redrawing(model: nn.Module) -> Iterator[None]:
         layer.basis_loaded |= torch.equal(layer.weight, basis)
 
 
-@MODELS.register_module('RefConv')
 class RefConv2d(RefocusedKernel, nn.Conv2d):
     r"""``nn.Conv2d`` with the kernel :math:`W = W_b + T(W_b)`, see :func:`refocus`.
 
@@ -255,7 +253,6 @@ class RefConv2d(RefocusedKernel, nn.Conv2d):
         return self.unmasked_weight()
 
 
-@MODELS.register_module('GMRefConv')
 class GMRefConv2d(RefocusedKernel, GMConv2d):
     r"""A Gaussian mask on a refocused kernel, :math:`W = (W_b + T(W_b)) \otimes M`: our combination
     of :class:`GMConv2d` and :class:`RefConv2d`, in neither paper.

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
 from gmconv_mmdet import GMConv2d, GMResNet, RefConv2d, fold_gmconv, load_pretrained
-from gmconv_mmdet.backbones.swap import converted, spatial_convs, swap
+from gmconv_mmdet.conversion.swap import converted, spatial_convs, swap
 from gmconv_mmdet.layers import RefocusedKernel
 
 SMALL = dict(base_channels=8, norm_eval=False, zero_init_residual=False)

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 
-from gmconv_mmdet.weights.pretrained import gm_layers
+from gmconv_mmdet.layers.find_layers import gm_layers
 
 
 def yolox(**gm_cfg):

@@ -16,7 +16,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
-from gmconv_mmdet.reproduce.paper import TABLE_V
+from gmconv_mmdet.lab.reproduce.paper import TABLE_V
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'gmconv'
 DETECTORS = {'faster-rcnn': 'FasterRCNN', 'cascade-rcnn': 'CascadeRCNN'}

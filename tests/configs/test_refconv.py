@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from gmconv_mmdet import RefConv2d, fold_gmconv, load_pretrained
-from gmconv_mmdet.backbones.swap import spatial_convs
+from gmconv_mmdet.conversion.swap import spatial_convs
 
 from .test_gmconv import build, narrow
 

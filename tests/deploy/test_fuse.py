@@ -8,10 +8,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from gmconv_mmdet.checkpoints import CheckpointError
 from gmconv_mmdet.deploy.annotated_images import AnnotatedImages
 from gmconv_mmdet.deploy.detector import load_detector
 from gmconv_mmdet.deploy.fuse import FuseError, fuse
-from gmconv_mmdet.weights import CheckpointError
 
 from .small_detectors import write_detector
 

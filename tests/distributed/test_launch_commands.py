@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from gmconv_mmdet.demo.shapes import make_shapes
-from gmconv_mmdet.reproduce.driver import LaunchOptions, launch_command, mmdet_tool
-from gmconv_mmdet.weights import read_checkpoint
+from gmconv_mmdet.checkpoints import read_checkpoint
+from gmconv_mmdet.lab.demo.shapes import make_shapes
+from gmconv_mmdet.lab.reproduce.driver import LaunchOptions, launch_command, mmdet_tool
 
 from ..processes import CPU
 

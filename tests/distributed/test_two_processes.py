@@ -8,8 +8,8 @@ import torch.distributed as dist
 import torch.nn as nn
 from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 
-from gmconv_mmdet.analysis.masks import gm_layers
 from gmconv_mmdet.backbones import GMResNet
+from gmconv_mmdet.layers.find_layers import gm_layers
 
 from ..processes import torchrun
 

@@ -22,7 +22,7 @@ from mmengine.model import MMDistributedDataParallel
 
 import gmconv_mmdet  # noqa: F401  (registers)
 from gmconv_mmdet.backbones import GMResNet
-from gmconv_mmdet.backbones.swap import spatial_convs, swap
+from gmconv_mmdet.conversion.swap import spatial_convs, swap
 
 STEPS = 4
 BATCH, SIZE = 2, 40  # images of a process, pixels

@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from gmconv_mmdet.weights import read_checkpoint
+from gmconv_mmdet.checkpoints import read_checkpoint
 
 from .small_runner import small_runner
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from mmengine.hooks import CheckpointHook, Hook
 
+from gmconv_mmdet.checkpoints import CheckpointError, read_checkpoint
 from gmconv_mmdet.hooks import SafeCheckpointHook
 from gmconv_mmdet.hooks.safe_checkpoint import written_files
-from gmconv_mmdet.weights import CheckpointError, read_checkpoint
 
 from .small_runner import small_runner
 

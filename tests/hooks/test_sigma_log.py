@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from gmconv_mmdet import GMConv2d, SigmaLogHook
-from gmconv_mmdet.analysis.masked_kernel import masked_extent
+from gmconv_mmdet.layers.masked_kernel import masked_extent
 
 
 class Model(BaseModel):
@@ -278,7 +278,7 @@ def test_interval_is_that_of_mmdets_logger():
 @pytest.mark.slow
 def test_importing_the_package_leaves_matplotlib_alone():
     code = ('import sys\n'
-            'import gmconv_mmdet.hooks.sigma_log, gmconv_mmdet.analysis.masks\n'
+            'import gmconv_mmdet.hooks.sigma_log, gmconv_mmdet.visualization.masks\n'
             'print([m for m in sys.modules if m.startswith("gmconv_mmdet") and "picture" in m])')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1:] == ['[]'], done.stdout + done.stderr

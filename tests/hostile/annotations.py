@@ -7,13 +7,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from gmconv_mmdet.analysis.coco_objects import draw_objects
-from gmconv_mmdet.reproduce.coco_folder import find_coco_folder
-from gmconv_mmdet.reproduce.preflight import PreflightError, check_data
-from gmconv_mmdet.reproduce.rows import Row
-from gmconv_mmdet.reproduce.run_config import RunOptions, run_config, set_classes
+from gmconv_mmdet.lab.reproduce.coco_folder import find_coco_folder
+from gmconv_mmdet.lab.reproduce.preflight import PreflightError, check_data
+from gmconv_mmdet.lab.reproduce.rows import Row
+from gmconv_mmdet.lab.reproduce.run_config import RunOptions, run_config, set_classes
+from gmconv_mmdet.visualization.coco_objects import draw_objects
 
-from ..reproduce.conftest import CLASSES, edit_json, write_coco
+from ..lab.reproduce.conftest import CLASSES, edit_json, write_coco
 from .case import Refused, case, tool
 
 CHECK = '`tools/reproduce.py check`'

@@ -16,8 +16,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save as save_safetensors
 
-from gmconv_mmdet.weights import load_pretrained
-from gmconv_mmdet.weights.convert import convert_backbone
+from gmconv_mmdet.pretrained import load_pretrained
+from gmconv_mmdet.pretrained.publish import convert_backbone
 
 from .case import REPO, case, tool
 from .fuzz import STATE, TRAINING, network

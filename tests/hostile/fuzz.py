@@ -27,8 +27,9 @@ from mmengine.logging import HistoryBuffer
 from safetensors.torch import save as save_safetensors
 
 from gmconv_mmdet.backbones import GMResNet
-from gmconv_mmdet.weights import CheckpointError, load_pretrained, read_checkpoint
-from gmconv_mmdet.weights.convert import convert_backbone
+from gmconv_mmdet.checkpoints import CheckpointError, read_checkpoint
+from gmconv_mmdet.pretrained import load_pretrained
+from gmconv_mmdet.pretrained.publish import convert_backbone
 
 SHORT = dict(num_stages=1, strides=(1, ), dilations=(1, ), out_indices=(0, ), gm_stages=(True, ),
              base_channels=4, stem_channels=4)
@@ -66,7 +67,7 @@ GLOBALS = ['numpy dtype', 'numpy ndarray', 'numpy._core.multiarray _reconstruct'
            'torch._utils _rebuild_tensor_v2', 'torch._utils _rebuild_parameter',
            'torch._utils _rebuild_meta_tensor_no_storage', 'torch._utils _rebuild_sparse_tensor',
            'torch._tensor _rebuild_from_type_v2', 'torch._utils _rebuild_wrapper_subclass',
-           'gmconv_mmdet.weights.safe_pickle _Maker',
+           'gmconv_mmdet.checkpoints.safe_pickle _Maker',
            'mmengine.logging.history_buffer HistoryBuffer.mean']
 
 

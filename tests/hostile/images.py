@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from mmdet.datasets.transforms import LoadAnnotations  # noqa: F401  (registers mmdet's transforms)
 from mmcv.transforms import LoadImageFromFile, Resize
+from mmdet.datasets.transforms import LoadAnnotations  # noqa: F401  (registers mmdet's transforms)
 from PIL import Image
 
-from gmconv_mmdet.analysis.image_files import image_files, read_image
+from gmconv_mmdet.visualization.image_files import image_files, read_image
 
-from ..reproduce.conftest import edit_json
+from ..lab.reproduce.conftest import edit_json
 from .annotations import CHECK, TRAIN, checks, data
 from .case import case
 

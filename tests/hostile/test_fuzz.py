@@ -5,8 +5,8 @@ import zipfile
 import pytest
 import torch
 
-from gmconv_mmdet.weights import CheckpointError
-from gmconv_mmdet.weights.convert import convert_backbone
+from gmconv_mmdet.checkpoints import CheckpointError
+from gmconv_mmdet.pretrained.publish import convert_backbone
 
 from .fuzz import PROPERTIES, fuzz
 

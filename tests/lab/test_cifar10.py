@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from gmconv_mmdet.checkpoints import read_checkpoint
 from gmconv_mmdet.lab import cifar10
 from gmconv_mmdet.layers import GMConv2d, RefConv2d
-from gmconv_mmdet.weights import read_checkpoint
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from mmcv.cnn import ConvModule, build_conv_layer, fuse_conv_bn
 from mmengine.model import ExponentialMovingAverage, initialize
 from mmengine.runner import load_checkpoint
 
-from gmconv_mmdet import GMConv2d, GMRefConv2d, RefConv2d, fold_gmconv
-from gmconv_mmdet.layers import redrawing, refocus
+from gmconv_mmdet import GMConv2d, RefConv2d, fold_gmconv
+from gmconv_mmdet.layers import GMRefConv2d, redrawing, refocus
 
 from .test_gaussian_mask import loop_mask
 from .test_gmconv import skip_without_autocast

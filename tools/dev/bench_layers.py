@@ -16,8 +16,8 @@ from mmdet.models.backbones import ResNet
 
 from gmconv_mmdet import GMResNet
 from gmconv_mmdet.backbones.cifar_resnet import CifarResNet
-from gmconv_mmdet.backbones.swap import spatial_convs, swap
-from gmconv_mmdet.benchmark.compare import Row, compare
+from gmconv_mmdet.conversion.swap import spatial_convs, swap
+from gmconv_mmdet.lab.benchmark.compare import Row, compare
 
 
 class EightLines(nn.Conv2d):

@@ -145,7 +145,7 @@ class Launch:
 
 
 def mmdet_tool() -> str:
-    from gmconv_mmdet.reproduce.driver import mmdet_tool as tool
+    from gmconv_mmdet.lab.reproduce.driver import mmdet_tool as tool
     return str(tool('train.py'))
 
 
@@ -216,7 +216,7 @@ def noted_epoch(work_dir: Path) -> int:
 
 
 def whole_epochs(work_dir: Path) -> set[int]:
-    from gmconv_mmdet.weights.whole_checkpoint import is_whole_checkpoint
+    from gmconv_mmdet.checkpoints.whole_checkpoint import is_whole_checkpoint
     return {epoch_of(path) for path in work_dir.glob('epoch_*.pth') if is_whole_checkpoint(path)}
 
 
@@ -351,7 +351,7 @@ def compare(undisturbed: Path, disturbed: Path, epoch: int) -> dict:
     """Bit by bit. Returns how many values were compared, and what differs."""
     import torch
 
-    from gmconv_mmdet.weights import read_checkpoint
+    from gmconv_mmdet.checkpoints import read_checkpoint
     try:
         ends = [read_checkpoint(folder / f'epoch_{epoch}.pth')
                 for folder in (undisturbed, disturbed)]
@@ -426,9 +426,9 @@ def write_demo(name: str, root: Path, epochs: int) -> Path:
 
 
 def write_rehearsal(root: Path, coco128: Path, epochs: int) -> Path:
-    from gmconv_mmdet.reproduce.coco_folder import find_coco_folder
-    from gmconv_mmdet.reproduce.rows import select_rows
-    from gmconv_mmdet.reproduce.run_config import RunOptions, run_config, write_config
+    from gmconv_mmdet.lab.reproduce.coco_folder import find_coco_folder
+    from gmconv_mmdet.lab.reproduce.rows import select_rows
+    from gmconv_mmdet.lab.reproduce.run_config import RunOptions, run_config, write_config
     row, = select_rows('V', [ROW])
     cfg = run_config(row, 0, RunOptions(data=find_coco_folder(coco128), rehearsal=True))
     cfg.train_cfg.update(max_epochs=epochs, val_begin=1, val_interval=2)
@@ -463,7 +463,7 @@ def main() -> int:
     import mmdet.apis  # noqa: F401
     import mmdet.models  # noqa: F401
 
-    from gmconv_mmdet.demo.shapes import make_shapes
+    from gmconv_mmdet.lab.demo.shapes import make_shapes
     make_shapes(root / 'shapes', *args.images)
 
     scenarios = []

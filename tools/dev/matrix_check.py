@@ -91,7 +91,7 @@ def check_demo(folder: Path, logs: Path) -> dict:
     data, work = folder / 'shapes', folder / 'work'
     env = dict(os.environ, GMCONV_DEMO_DATA=str(data), MPLBACKEND='Agg')
     log = logs / 'demo.log'
-    draw = ('import pathlib, sys; from gmconv_mmdet.demo.shapes import make_shapes; '
+    draw = ('import pathlib, sys; from gmconv_mmdet.lab.demo.shapes import make_shapes; '
             'make_shapes(pathlib.Path(sys.argv[1]), 24, 8)')
     mmdet, ours = (subprocess.run(
         [sys.executable, '-c', f'import {name}; print({name}.__path__[0])'], cwd=folder,

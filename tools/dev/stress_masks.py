@@ -26,7 +26,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 import gmconv_mmdet.layers.gmconv as gmconv
-from gmconv_mmdet.demo.shapes import make_shapes
+from gmconv_mmdet.lab.demo.shapes import make_shapes
 from gmconv_mmdet.hooks import DivergenceError
 from gmconv_mmdet.layers import GMConv2d, gaussian_mask
 

@@ -1,0 +1,148 @@
+"""A run's folder: all that is known about the run, readable after a kill at any moment.
+
+    <row or variant>-seed<k>/
+      run.json         settings, written before anything else
+      initial.pth      of a variant: what training starts from, in common with the baseline
+      config.py        the whole config
+      launches.jsonl   one line whenever a process starts or ends
+      output.log       what those processes printed
+      train/, test/    work directories of mmdet's tools
+      result.json      written last, by one rename: the run is finished if and only if it is there
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ...checkpoints.whole_checkpoint import is_whole_checkpoint
+
+SCHEMA = 1
+
+
+class RunFolderError(Exception):
+    """A run's folder can't be used; the text says why and what to do."""
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file so that it is there in whole or not at all, even after a power cut."""
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    with temporary.open('w', encoding='utf-8') as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write('\n')
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict | None:
+    """A JSON object, or None where there is none: no file, an unfinished or a foreign one."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+class RunFolder:
+    """The folder of one row of a table, or of one variant, with one seed.
+
+    Args:
+        work_root (Path): the folder of all runs. Rehearsals are kept apart in ``rehearsal/``.
+        row (Row | Variant): which one; ``row.name`` names the folder.
+        seed (int): which seed.
+        rehearsal (bool): whether the run is one.
+    """
+
+    def __init__(self, work_root: Path, row: Any, seed: int, rehearsal: bool = False) -> None:
+        self.row, self.seed, self.rehearsal = row, seed, rehearsal
+        self.path = runs_root(work_root, rehearsal) / f'{row.name}-seed{seed}'
+        self.settings = self.path / 'run.json'
+        self.config = self.path / 'config.py'
+        self.launches = self.path / 'launches.jsonl'
+        self.output = self.path / 'output.log'
+        self.train_dir = self.path / 'train'
+        self.test_dir = self.path / 'test'
+        self.result = self.path / 'result.json'
+        self.lock = self.path / 'lock'
+
+    @property
+    def title(self) -> str:
+        """The run's name in messages."""
+        return f'{self.row.name} seed {self.seed}' + (' (rehearsal)' if self.rehearsal else '')
+
+    def read_result(self) -> dict | None:
+        """The result, or None while the run is not finished.
+
+        Raises:
+            RunFolderError: a result of something else, or from another version of this program.
+        """
+        result = read_json(self.result)
+        if result is None:
+            return None
+        found = tuple(result.get(key) for key in ('schema', 'row', 'seed', 'rehearsal'))
+        if found != (SCHEMA, self.row.name, self.seed, self.rehearsal):
+            raise RunFolderError(f'{self.result} is not the result of {self.title}: it says '
+                                 f'schema, row, seed, rehearsal = {found}. Move the folder away')
+        return result
+
+    def state(self) -> str:
+        """'done', 'in progress' (begun, not finished) or 'missing'."""
+        if self.read_result() is not None:
+            return 'done'
+        return 'in progress' if self.settings.exists() else 'missing'
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Epochs with a checkpoint file, newest first. A file may be incomplete."""
+        found = [(int(match[1]), path) for path in self.train_dir.glob('epoch_*.pth')
+                 if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))]
+        return sorted(found, reverse=True)
+
+    def newest_checkpoint(self) -> tuple[int, Path | None]:
+        """The last epoch with a complete checkpoint, and the file; ``(0, None)`` without any.
+
+        MMEngine's own note of it, ``last_checkpoint``, is not used: a kill can leave it empty.
+        """
+        return next(((epoch, path) for epoch, path in self.checkpoints()
+                     if is_whole_checkpoint(path)), (0, None))
+
+    def note_launch(self, **entry: Any) -> None:
+        """Append a line to the list of launches."""
+        line = json.dumps(entry, ensure_ascii=False)
+        # A kill may have left half a line: a new one must not become part of it.
+        whole = not self.launches.exists() or self.launches.read_bytes()[-1:] in (b'', b'\n')
+        with self.launches.open('a', encoding='utf-8') as file:
+            file.write(('' if whole else '\n') + line + '\n')
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read_launches(self) -> list[dict]:
+        """The list of launches, without lines that a kill cut off."""
+        if not self.launches.exists():
+            return []
+        entries = []
+        # Not splitlines(), which splits at characters within a line's texts, too.
+        for line in self.launches.read_text(encoding='utf-8', errors='replace').split('\n'):
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue
+        return entries
+
+
+def runs_root(work_root: Path, rehearsal: bool) -> Path:
+    """Where runs are: rehearsals never lie among results."""
+    return Path(work_root) / 'rehearsal' if rehearsal else Path(work_root)
+
+
+def find_runs(work_root: Path, rows: Iterable, rehearsal: bool) -> list[RunFolder]:
+    """The runs of some rows that have a folder, whatever their seeds."""
+    runs = []
+    for row in rows:
+        for path in runs_root(work_root, rehearsal).glob(f'{row.name}-seed*'):
+            if match := re.fullmatch(r'(\d+)', path.name[len(f'{row.name}-seed'):]):
+                runs.append(RunFolder(work_root, row, int(match[1]), rehearsal))
+    return runs

@@ -1,0 +1,163 @@
+"""Any config and its variants: what is compared by ``run --config``, and how pairs are made alike.
+
+Runs of one seed share, by construction: the seed of MMEngine's random generators; the order of the
+images and, by ``ExactResumeHook``, each image's augmentation; and the initial value of every tensor
+that has the same name and shape in the variant and in the baseline. A pretrained backbone is left
+as its checkpoint makes it. What differs is what the variants differ in, and what follows from it.
+"""
+from __future__ import annotations
+
+import hashlib
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Tuple
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.runner import set_random_seed
+
+from ...openmmlab.config_file import config_scope, read_config
+from .plain_twin import plain_twin
+from .run_config import backbone_weights
+
+PLAIN = 'plain'
+INITIAL = 'initial.pth'
+
+
+class Variant(NamedTuple):
+    """One side of a comparison. Runs of it lie in ``<name>-seed<k>/``."""
+    name: str
+    config: Path
+    overrides: Tuple[str, ...] = ()  # 'model.backbone.gm_stem=static'
+    is_plain_twin: bool = False
+
+
+class Comparison(NamedTuple):
+    """Variants and the one that all others are compared with, which is the first."""
+    variants: Tuple[Variant, ...]
+    options: Tuple[str, ...] = ()  # overrides for all of them
+
+    @property
+    def baseline(self) -> Variant:
+        return self.variants[0]
+
+
+def parse_overrides(texts: Sequence[str]) -> dict:
+    """``key=value`` as mmdet's ``--cfg-options`` reads them.
+
+    Raises:
+        ValueError: one without ``=``.
+    """
+    odd = [text for text in texts if '=' not in text]
+    if odd:
+        raise ValueError(f'{odd[0]!r} is neither key=value nor a config file (*.py)')
+    parser = ArgumentParser()
+    parser.add_argument('--options', nargs='*', action=DictAction, default={})
+    return parser.parse_args(['--options', *texts]).options
+
+
+def make_comparison(config: Path, against: str = PLAIN, name: str = 'gm',
+                    variants: Sequence[Sequence[str]] = (),
+                    options: Sequence[str] = ()) -> Comparison:
+    """The comparison that the command line describes.
+
+    Args:
+        config (Path): the config with GMConv.
+        against (str): ``'plain'``, the config's plain twin, or a config file.
+        name (str): of ``config`` itself in tables and folders.
+        variants (Sequence): each ``[name, 'key=value', ...]``, overrides on ``config``, or
+            ``[name, 'other_config.py', 'key=value', ...]``.
+        options (Sequence[str]): ``key=value`` for all of them.
+
+    Raises:
+        ValueError: two of one name, a name that is no file name, an override without ``=``.
+        FileNotFoundError: no such config.
+    """
+    config = Path(config).expanduser().absolute()
+    if against == PLAIN:
+        members = [Variant(PLAIN, config, is_plain_twin=True)]
+    else:
+        other = Path(against).expanduser().absolute()
+        members = [Variant(other.stem, other)]
+    members.append(Variant(name, config))
+    for own, *rest in variants:
+        base = config
+        if rest and rest[0].endswith('.py') and '=' not in rest[0]:
+            base = Path(rest.pop(0)).expanduser().absolute()
+        members.append(Variant(own, base, tuple(rest)))
+    names = [member.name for member in members]
+    for own in names:
+        if names.count(own) > 1 or not own or not all(c.isalnum() or c in '-_.+' for c in own):
+            raise ValueError(f'{own!r} can\'t be a variant\'s name: each needs one of its own, of '
+                             'letters, digits and -_.+; --name names the config itself')
+    for member in members:
+        parse_overrides(member.overrides)
+        if not member.config.is_file():
+            raise FileNotFoundError(f'no config at {member.config}')
+    parse_overrides(options)
+    return Comparison(tuple(members), tuple(options))
+
+
+def variant_config(variant: Variant, seed: int, options: Sequence[str] = ()) -> Config:
+    """The config of one run, without its initial weights.
+
+    Raises:
+        ConfigError, FileNotFoundError: the file can't be used. ValueError: it has no plain twin.
+    """
+    cfg = read_config(variant.config)
+    cfg.merge_from_dict(parse_overrides([*options, *variant.overrides]))
+    if variant.is_plain_twin:
+        cfg = plain_twin(cfg)
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+    hooks = list(cfg.get('custom_hooks') or [])
+    present = {hook.get('type') for hook in hooks}
+    # The last is idle where there are no masks.
+    for kind in ('SafeCheckpoints', 'ExactResumeHook', 'SigmaLogHook'):
+        if kind not in present:
+            hooks.append(ConfigDict(type=kind))
+    cfg.custom_hooks = hooks
+    modules = cfg.setdefault('custom_imports', ConfigDict(imports=[], allow_failed_imports=False))
+    if 'gmconv_mmdet' not in modules.imports:
+        modules.imports = [*modules.imports, 'gmconv_mmdet']
+    checkpoints = cfg.default_hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook'))
+    checkpoints.setdefault('interval', 1)
+    checkpoints.max_keep_ckpts = 2  # one before the newest, should that be damaged
+    return cfg
+
+
+def config_hash(cfg: Config) -> str:
+    """SHA-256 of a config's content."""
+    return hashlib.sha256(cfg.pretty_text.encode()).hexdigest()
+
+
+def write_initial_weights(cfg: Config, baseline: Config, path: Path) -> str:
+    """Write what a run starts from: its own initial weights, with the baseline's in every tensor
+    of the same name and shape. Returns how many these are, for the record.
+
+    Args:
+        cfg (Config): of the run. It must not load a whole detector itself (``load_from``).
+        baseline (Config): of the baseline's run with the same seed.
+        path (Path): of the checkpoint.
+    """
+    own, base = _initial_state(cfg), _initial_state(baseline)
+    pretrained = backbone_weights(cfg) is not None or backbone_weights(baseline) is not None
+    alike = [name for name, tensor in own.items()
+             if name in base and base[name].shape == tensor.shape
+             and not (pretrained and name.startswith('backbone.'))]
+    own.update({name: base[name] for name in alike})
+    temporary = path.with_name(f'.{path.name}.part')
+    torch.save(dict(state_dict=own, meta={}), temporary)
+    temporary.replace(path)
+    said = f'{len(alike)} of {len(own)} initial tensors are the baseline\'s'
+    return said + (', the backbone starts from its checkpoint' if pretrained else '')
+
+
+def _initial_state(cfg: Config) -> dict:
+    set_random_seed(cfg.randomness.seed)
+    with config_scope(cfg):
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+    return model.state_dict()
+

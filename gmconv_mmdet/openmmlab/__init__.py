@@ -1,0 +1,1 @@
+"""What the other OpenMMLab parts stand on: configs, start weights, MMEngine's checkpoint loader."""

@@ -1,0 +1,52 @@
+"""``GMPretrained``: loading start weights from a config's ``init_cfg``."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch.nn as nn
+from mmengine.logging import print_log
+from mmengine.model.weight_init import update_init_info
+from mmengine.registry import WEIGHT_INITIALIZERS
+
+from ..messages import shortened
+from ..pretrained.load import load_pretrained
+
+
+@WEIGHT_INITIALIZERS.register_module(name='GMPretrained')
+class GMPretrainedInit:
+    """Weight initialiser: :func:`load_pretrained` from a config.
+
+    ``init_cfg=dict(type='GMPretrained', checkpoint='torchvision://resnet50')`` on any backbone, GM
+    or not. MMEngine runs its own ``Pretrained`` after all other initialisers but a foreign one
+    before those of the network's children, which would overwrite what was loaded (deformable
+    convolutions draw new weights). So this one lets the children initialise themselves first. In a
+    list it has to be the last; our own backbones put it there.
+
+    Args:
+        checkpoint, preserve, prefix, allow: as of :func:`load_pretrained`.
+    """
+
+    def __init__(self,
+                 checkpoint: str,
+                 preserve: bool = True,
+                 prefix: str | None = None,
+                 allow: Sequence[str] = ()) -> None:
+        self.checkpoint = checkpoint
+        self.options = dict(preserve=preserve, prefix=prefix, allow=allow)
+
+    def __call__(self, module: nn.Module) -> None:
+        for child in module.children():
+            if hasattr(child, 'init_weights') and not getattr(child, 'is_init', False):
+                child.init_weights()
+                child.is_init = True  # MMEngine passes over it now
+        report = load_pretrained(module, self.checkpoint, **self.options)
+        print_log(f'GMPretrained: {report}', logger='current')
+        if report.approximated:
+            print_log(
+                f'{len(report.approximated)} dynamic masks of {report.source} depend on the image '
+                'and have no place in this network: it starts from an approximation, the masks of '
+                f'the predictors\' biases ({shortened(report.approximated)}). gm_stem=\'dynamic\' '
+                'would keep them.', logger='current', level=logging.WARNING)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=f'GMPretrainedInit: load from {self.checkpoint}')

@@ -1,0 +1,1 @@
+"""Pictures and tables of masks and of effective receptive fields."""

@@ -1,0 +1,148 @@
+"""The procedural detection set."""
+import hashlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from gmconv_mmdet.lab.demo.shapes import CLASSES, ShapesError, make_shapes, run_lengths, unit_outline
+
+IMAGES = dict(train=40, val=30)
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'shapes'
+    assert make_shapes(folder, **IMAGES)
+    return folder
+
+
+def split_of(folder, split):
+    return COCO(str(folder / 'annotations' / f'instances_{split}.json'))
+
+
+def digest(folder):
+    files = sorted(path for path in folder.rglob('*') if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files}
+
+
+def inside(polygon, height, width):
+    """Pixels whose centre lies inside a polygon, by crossing numbers."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    crossings = np.zeros((height, width), int)
+    for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0)):
+        if y0 != y1:
+            at = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+            crossings += ((y0 <= y) != (y1 <= y)) & (x < at)
+    return crossings % 2 == 1
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_is_a_coco_set(shapes, split):
+    coco = split_of(shapes, split)
+    assert len(coco.imgs) == IMAGES[split]
+    assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
+    assert {a['category_id'] for a in coco.anns.values()} == set(coco.getCatIds())
+    for image in coco.imgs.values():
+        pixels = cv2.imread(str(shapes / split / image['file_name']))
+        assert pixels.shape == (image['height'], image['width'], 3)
+        assert coco.getAnnIds(image['id']), 'an image without objects'
+    for entry in coco.anns.values():
+        image = coco.imgs[entry['image_id']]
+        x, y, w, h = entry['bbox']
+        assert x >= 0 and y >= 0 and w >= 1 and h >= 1
+        assert x + w <= image['width'] and y + h <= image['height']
+        mask = coco.annToMask(entry).astype(bool)
+        assert entry['area'] == mask.sum()
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert (x, y, x + w, y + h) == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        assert entry['iscrowd'] == isinstance(entry['segmentation'], dict)
+
+
+def test_areas_against_another_rasterisation(shapes):
+    coco = split_of(shapes, 'val')
+    for entry in coco.anns.values():
+        if entry['iscrowd']:
+            continue
+        polygon = np.reshape(entry['segmentation'][0], (-1, 2))
+        image = coco.imgs[entry['image_id']]
+        outline = np.linalg.norm(polygon - np.roll(polygon, 1, axis=0), axis=1).sum()
+        ours = coco.annToMask(entry).astype(bool)
+        other = inside(polygon, image['height'], image['width'])
+        # They may differ in what a pixel on the outline belongs to.
+        assert (ours != other).sum() <= outline
+        assert abs(entry['area'] - other.sum()) <= 0.5 * outline
+
+
+def test_size_bands_and_crowds(shapes):
+    entries = [a for split in IMAGES for a in split_of(shapes, split).anns.values()]
+    areas = np.array([a['area'] for a in entries if not a['iscrowd']])
+    bands = np.bincount(np.digitize(areas, [32**2, 96**2]), minlength=3)
+    assert (bands >= 10).all(), bands
+    assert any(a['iscrowd'] for a in split_of(shapes, 'val').anns.values())
+
+
+def test_objects_do_not_cover_each_other(shapes):
+    coco = split_of(shapes, 'val')
+    for image in coco.getImgIds():
+        masks = [coco.annToMask(a) for a in coco.loadAnns(coco.getAnnIds(image))]
+        assert np.sum(masks, axis=0).max() == 1
+
+
+def test_the_seed_decides(shapes, tmp_path):
+    small = dict(train=3, val=2)
+    for name, seed in (('a', 0), ('b', 0), ('c', 1)):
+        make_shapes(tmp_path / name, **small, seed=seed)
+    assert digest(tmp_path / 'a') == digest(tmp_path / 'b')
+    a, c = digest(tmp_path / 'a'), digest(tmp_path / 'c')
+    assert a.keys() == c.keys() and not any(a[name] == c[name] for name in a)
+    # an image depends on its number only, not on how many there are; the splits differ
+    first = digest(shapes)
+    assert all(a[name] == first[name] for name in a if name.endswith('.jpg'))
+    assert a['train/000001.jpg'] != a['val/000001.jpg']
+
+
+def test_leaves_its_own_folder_alone(tmp_path):
+    folder = tmp_path / 'set'
+    assert make_shapes(folder, 2, 1)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob('*')}
+    assert not make_shapes(folder, 2, 1)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob('*')}
+    with pytest.raises(ShapesError, match='another set of shapes.*seed'):
+        make_shapes(folder, 2, 1, seed=1)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize('content', [{}, {'notes.txt': 'mine'}])
+def test_refuses_a_folder_it_did_not_make(tmp_path, content):
+    folder = tmp_path / 'set'
+    folder.mkdir()
+    for name, text in content.items():
+        (folder / name).write_text(text)
+    with pytest.raises(ShapesError, match='was not made by this command.*name another folder'):
+        make_shapes(folder, 1, 1)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == content
+
+
+@pytest.mark.parametrize('label', range(len(CLASSES)))
+def test_unit_outline(label):
+    polygon = unit_outline(label) * 60 + 100
+    assert inside(polygon, 200, 200).sum() == pytest.approx(60**2, rel=0.02)
+
+
+@pytest.mark.parametrize('rows', [['01', '10'], ['10', '01'], ['11', '11'], ['00', '00'], ['1'],
+                                  ['001', '011', '110', '000']])
+def test_run_lengths(rows):
+    mask = np.array([[c == '1' for c in row] for row in rows])
+    flat, value = [], 0
+    for count in run_lengths(mask):
+        flat += [value] * count
+        value = 1 - value
+    assert flat == mask.ravel(order='F').astype(int).tolist()
+
+
+def test_marker_says_what_the_set_was_made_from(shapes):
+    assert json.loads((shapes / 'shapes.json').read_text()) == dict(generator=1, seed=0, **IMAGES)

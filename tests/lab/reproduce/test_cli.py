@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gmconv_mmdet.lab.reproduce.cli import main
+
+from .conftest import edit_json
+
+
+def run(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    return status, capsys.readouterr().out
+
+
+def test_plan_of_a_whole_table(capsys, tmp_path):
+    status, out = run(capsys, 'plan', '--table', 'V', '--seeds', 0, 1, 1, '--work-root', tmp_path)
+    assert status == 0 and '28 missing' in out
+
+
+def test_unknown_row_is_one_clear_line(capsys, tmp_path):
+    status, out = run(capsys, 'plan', '--table', 'III', '--rows', 'r51', '--work-root', tmp_path)
+    assert status == 2 and out.startswith('reproduce.py: no such row in Table III: r51')
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize('arguments, said', [
+    (('--gpus', 2, '--launcher', 'none'), '--launcher pytorch or slurm'),
+    (('--gpus', 0, '--launcher', 'pytorch'), 'goes with --launcher none'),
+    (('--gpus', -1), 'must be 0 or more'),
+    (('--images-per-gpu', 0), '1 or more'),
+    (('--gpus', 16, '--nodes', 2), '--rendezvous HOST:PORT'),
+    (('--gpus', 9, '--nodes', 2, '--rendezvous', 'one:29500'), 'a multiple of'),
+])
+def test_arguments_that_contradict_each_other(capsys, tmp_path, arguments, said):
+    status, out = run(capsys, 'check', '--table', 'III', '--work-root', tmp_path, *arguments)
+    assert status == 2 and said in out
+
+
+def test_check_lists_all_problems_and_touches_nothing(capsys, tmp_path, small_coco):
+    work_root = tmp_path / 'work'
+    arguments = ('--table', 'III', '--rows', 'faster-rcnn', '--data-root', small_coco, '--rehearse',
+                 '--gpus', 0, '--work-root', work_root)
+    status, out = run(capsys, 'check', *arguments)
+    assert status == 0 and out.startswith('REHEARSAL') and '2 of 2 runs to make' in out
+    edit_json(small_coco / 'annotations' / 'instances_val.json',
+              lambda coco: coco['categories'].pop())
+    (small_coco / 'images' / '0001.jpg').unlink()
+    status, out = run(capsys, 'check', *arguments, '--pretrained', tmp_path / 'none.pth')
+    assert status == 1 and '4 problems found before the first iteration' in out
+    for said in ('thing with a very long name', 'category_id', '0001.jpg', 'none.pth'):
+        assert said in out
+    assert not work_root.exists()
+
+
+def test_a_full_run_wants_coco_2017(capsys, tmp_path, small_coco):
+    status, out = run(capsys, 'run', '--table', 'III', '--rows', 'faster-rcnn_r50', '--data-root',
+                      small_coco, '--gpus', 0, '--work-root', tmp_path / 'work')
+    assert status == 1 and '--rehearse tries the machinery on any' in out
+    assert 'classes without a category' in out and not (tmp_path / 'work').exists()
+
+
+def test_report_without_runs_has_empty_cells(capsys, tmp_path):
+    status, out = run(capsys, 'report', '--table', 'III', '--work-root', tmp_path)
+    paths = out.split()
+    assert status == 0 and [path.rpartition('.')[2] for path in paths] == ['md', 'csv', 'png']
+    assert 'No run is finished.' in open(paths[0]).read()
+
+
+def test_plan_of_a_comparison(capsys, tmp_path, repo):
+    demo = repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
+    arguments = ('plan', '--config', demo, '--variant', 'sgm', 'model.backbone.gm_stem=static',
+                 '--seeds', 0, 1, '--out', tmp_path, '--cfg-options', 'train_cfg.max_epochs=3')
+    status, out = run(capsys, *arguments)
+    assert status == 0 and '6 missing; 18 epochs left' in out
+    status, out = run(capsys, *arguments, '--rows', 'plain', 'sgm')
+    assert status == 0 and '4 missing' in out and 'gm ' not in out.replace('sgm ', '')
+    status, out = run(capsys, *arguments, '--rows', 'rgm')
+    assert status == 2 and 'no such variant: rgm. There are plain, gm, sgm' in out
+
+
+@pytest.mark.parametrize('arguments, said', [
+    ((), 'give --config CONFIG'),
+    (('--table', 'V', '--config', 'x.py'), 'give --config CONFIG'),
+    (('--config', 'none.py'), 'no config at'),
+    (('--config', 'none.py', '--rehearse'), '--rehearse goes with --table'),
+])
+def test_arguments_of_a_comparison_that_can_not_be(capsys, tmp_path, arguments, said):
+    status, out = run(capsys, 'check', '--out', tmp_path, *arguments)
+    assert status == 2 and said in out and len(out.splitlines()) == 1
+
+
+def test_a_config_without_masks_is_one_clear_line(capsys, tmp_path, repo):
+    config = repo / 'configs' / 'gmconv' / 'faster-rcnn_r50_fpn_1x_coco.py'
+    status, out = run(capsys, 'check', '--config', config, '--out', tmp_path / 'out')
+    assert status == 1 and 'it is its own plain twin' in out and not (tmp_path / 'out').exists()
+
+
+def test_report_of_a_folder_without_results_says_so(capsys, tmp_path):
+    status, out = run(capsys, 'report', '--out', tmp_path)
+    assert status == 1 and 'no result of a comparison' in out
+
+
+@pytest.mark.slow
+def test_tool_is_thin_and_explains_itself(repo, tmp_path):
+    tool = repo / 'tools' / 'reproduce.py'
+    done = subprocess.run([sys.executable, str(tool), 'run', '--help'], cwd=tmp_path, text=True,
+                          capture_output=True)
+    assert done.returncode == 0 and '--data-root' in done.stdout and done.stderr == ''
+
+
+def test_commands_of_a_prepared_run_can_be_given_by_hand(capsys, tmp_path, small_coco):
+    status, out = run(capsys, 'run', '--table', 'V', '--rows', 'faster-rcnn_r50', '--rehearse',
+                      '--data-root', small_coco, '--gpus', 0, '--work-root', tmp_path / 'a b',
+                      '--print-commands')
+    assert status == 0
+    folder = tmp_path / 'a b' / 'rehearsal' / 'faster-rcnn_r50-seed0'
+    train, test = (line for line in out.splitlines() if '.py' in line and 'python' in line)
+    assert f"train.py '{folder}/config.py'" in train and f"'{folder}/train/epoch_2.pth'" in test
+    assert json.loads((folder / 'run.json').read_text())['rehearsal'] is True

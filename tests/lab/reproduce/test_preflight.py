@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from gmconv_mmdet.lab.reproduce import preflight
+from gmconv_mmdet.lab.reproduce.coco_folder import find_coco_folder
+from gmconv_mmdet.lab.reproduce.preflight import (
+    check_data,
+    check_disk,
+    check_gpus,
+    check_weights,
+    class_names,
+)
+from gmconv_mmdet.lab.reproduce.rows import Row
+from gmconv_mmdet.lab.reproduce.run_config import RunOptions, run_config, set_classes
+
+from .conftest import CLASSES, edit_json
+
+ROW = Row('faster-rcnn', 'r50-gm-stem-l1')
+
+
+@pytest.fixture
+def cfg(small_coco) -> Config:
+    """A config that fits small_coco."""
+    config = run_config(ROW, 0, RunOptions(find_coco_folder(small_coco)))
+    set_classes(config, CLASSES)
+    return config
+
+
+def test_nothing_is_said_of_sound_data(cfg):
+    assert check_data(cfg) == [] == check_data(cfg, 'all')
+
+
+def test_coco128_fits_our_configs_as_they_are(shared_data):
+    data = find_coco_folder(shared_data / 'coco128')
+    assert check_data(run_config(ROW, 0, RunOptions(data)), 'all') == []
+
+
+def test_all_problems_come_at_once(cfg, small_coco):
+    train = small_coco / 'annotations' / 'instances_train.json'
+    edit_json(train, lambda coco: coco['categories'][1].update(name='bux'))
+    (small_coco / 'annotations' / 'instances_val.json').write_text('{"images": [')
+    (small_coco / 'images' / '0002.jpg').unlink()
+    (small_coco / 'images' / '0003.jpg').write_bytes(b'')
+    cfg.model.roi_head.bbox_head.num_classes = 80
+    problems = check_data(cfg)
+    for said in ('num_classes is 80', 'classes without a category.*box.*bux',
+                 'not readable as JSON', '1 of 4 images.*0002.jpg', '0003.jpg is unreadable'):
+        assert any(re.search(said, problem) for problem in problems), (said, problems)
+    assert len(problems) == 6  # num_classes once for each set
+    text = str(preflight.PreflightError(problems))
+    assert text.startswith('6 problems found before the first iteration:\n1. ') and '\n6. ' in text
+
+
+@pytest.mark.parametrize('content, said', [
+    ('', 'not readable as JSON'),
+    ('[]', 'holds a list'),
+    ('{"images": [], "annotations": {}}', 'lacks the lists annotations, categories'),
+    (None, 'is not there. --data-root names'),
+])
+def test_a_file_that_is_no_annotation_file(cfg, small_coco, content, said):
+    path = small_coco / 'annotations' / 'instances_val.json'
+    path.unlink() if content is None else path.write_text(content)
+    problem, = check_data(cfg)
+    assert said in problem and str(path) in problem
+
+
+def test_the_missing_comma(cfg):
+    """('cat') is a string: mmdet would look for classes c, a, t, or find none."""
+    cfg.train_dataloader.dataset.metainfo = dict(classes=('disc'))
+    problem, = check_data(cfg)
+    assert problem == ("metainfo classes is the string 'disc', not a tuple of names: a comma is "
+                       "missing. Write classes=('disc',)")
+
+
+def test_class_names_are_mmdets_own_by_default():
+    names, problems = class_names(dict(type='CocoDataset'))
+    assert len(names) == 80 and names[0] == 'person' and problems == []
+    assert 'more than once' in class_names(dict(type='CocoDataset', metainfo=dict(
+        classes=('a', 'b', 'a'))))[1][0]
+    assert 'empty' in class_names(dict(type='CocoDataset', metainfo=dict(classes=())))[1][0]
+    assert 'strings' in class_names(dict(type='CocoDataset', metainfo=dict(classes=(1, 2))))[1][0]
+
+
+def test_every_head_is_compared(small_coco):
+    config = run_config(Row('cascade-rcnn', 'r50'), 0, RunOptions(find_coco_folder(small_coco)))
+    set_classes(config, CLASSES)
+    config.model.roi_head.bbox_head[2].num_classes = 4
+    problems = check_data(config)
+    assert len(problems) == 2 and all(
+        problem.startswith('model.roi_head.bbox_head[2].num_classes is 4') and '3 classes' in
+        problem for problem in problems)
+
+
+def test_annotations_that_contradict_their_file(cfg, small_coco):
+    path = small_coco / 'annotations' / 'instances_train.json'
+    edit_json(path, lambda coco: coco['annotations'][0].update(category_id=999))
+    problem, = check_data(cfg)
+    assert '1 annotations' in problem and 'category_id' in problem
+    edit_json(path, lambda coco: coco['categories'][0].update(name='box'))
+    assert any('two categories named box' in problem for problem in check_data(cfg))
+    edit_json(path, lambda coco: coco.update(annotations=[]))
+    assert any('no annotation of any class' in problem for problem in check_data(cfg))
+
+
+def test_images_that_differ_from_their_entries(cfg, small_coco):
+    edit_json(small_coco / 'annotations' / 'instances_val.json',
+              lambda coco: coco['images'][1].update(width=97))
+    problem, = check_data(cfg)
+    assert '0101.jpg is 96x64 pixels, not 97x64' in problem
+    image = small_coco / 'images' / '0103.jpg'
+    image.write_bytes(image.read_bytes()[:-300])  # its head is sound
+    assert len(check_data(cfg, 'sample')) == 1
+    assert any('0103.jpg is unreadable' in problem for problem in check_data(cfg, 'all'))
+
+
+def test_missing_image_folder_and_images_in_subfolders(cfg, small_coco):
+    (small_coco / 'images' / 'deep').mkdir()
+    shutil.move(small_coco / 'images' / '0001.jpg', small_coco / 'images' / 'deep' / '0001.jpg')
+    edit_json(small_coco / 'annotations' / 'instances_train.json',
+              lambda coco: coco['images'][0].update(file_name='deep/0001.jpg'))
+    assert check_data(cfg) == []
+    cfg.val_dataloader.dataset.data_prefix.img = 'val'
+    problem, = check_data(cfg)
+    assert str(small_coco / 'val') in problem and '--val-images' in problem
+
+
+def test_progress_is_reported_image_by_image(cfg):
+    seen = []
+    check_data(cfg, 'all', lambda *what: seen.append((Path(what[0]).name, *what[1:])))
+    assert seen == [('images', i, 4) for i in (1, 2, 3, 4)] * 2
+
+
+def test_other_data_cannot_fill_the_papers_tables(cfg):
+    problems = check_data(cfg, number_of_images=preflight.COCO_2017_IMAGES)
+    assert len(problems) == 2 and all('--rehearse' in problem for problem in problems)
+    assert 'has 4 images, COCO 2017\'s train set has 118287' in problems[0]
+
+
+def small_backbone(row, small_coco, weights=None):
+    """The config of a row with a backbone of an eighth of the width."""
+    config = run_config(row, 0, RunOptions(find_coco_folder(small_coco), pretrained=weights,
+                                           pretrained_plain=weights))
+    config.model.backbone.base_channels = 8
+    return config
+
+
+def test_weights_are_tried(small_coco, tmp_path):
+    gm, plain = Row('faster-rcnn', 'r50-gm-stem-l1'), Row('faster-rcnn', 'r50')
+    path = str(tmp_path / 'backbone.pth')
+    assert check_weights(small_backbone(gm, small_coco), gm.name) == []  # a link: not fetched
+    problem, = check_weights(small_backbone(gm, small_coco, path), gm.name)
+    assert problem.startswith(gm.name) and 'no checkpoint at' in problem
+
+    donor = MODELS.build(dict(small_backbone(gm, small_coco).model.backbone, init_cfg=None))
+    torch.save(donor.state_dict(), path)
+    assert check_weights(small_backbone(gm, small_coco, path), gm.name) == []
+    problem, = check_weights(small_backbone(plain, small_coco, path), plain.name)
+    assert 'row without GMConv' in problem and '--pretrained-plain' in problem
+    config = small_backbone(gm, small_coco, path)
+    config.model.backbone.base_channels = 16
+    assert 'does not fit' in check_weights(config, gm.name)[0]
+
+
+def test_disk_and_machine(tmp_path, monkeypatch):
+    assert check_disk(tmp_path / 'not' / 'there', ['faster-rcnn']) == []
+    problem, = check_disk(tmp_path, ['cascade-rcnn'] * 10**6)
+    assert 'GB are free' in problem and '--work-root' in problem
+    assert check_gpus(0, 'none') == []
+    problem, = check_gpus(torch.cuda.device_count() + 1, 'pytorch')
+    assert '--gpus 0 uses the CPU' in problem
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert 'srun' in check_gpus(8, 'slurm')[0]

@@ -1,0 +1,102 @@
+import io
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gmconv_mmdet.lab.reproduce.rows import Row
+from gmconv_mmdet.lab.reproduce.run_folder import RunFolder, RunFolderError, find_runs, read_json, write_json
+
+ROW = Row('faster-rcnn', 'r50-gm-stem-l1')
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path, ROW, 0, rehearsal=False)
+    folder.train_dir.mkdir(parents=True)
+    return folder
+
+
+def save(path, numbers=100):
+    torch.save(dict(weight=torch.arange(float(numbers)), meta=dict(epoch=1)), path)
+
+
+def result_of(run, **other):
+    return dict(schema=1, row=run.row.name, seed=run.seed, rehearsal=run.rehearsal, **other)
+
+
+def test_newest_checkpoint_passes_over_broken_ones_and_counts_by_number(run):
+    assert run.newest_checkpoint() == (0, None)
+    for epoch in (2, 9, 10):
+        save(run.train_dir / f'epoch_{epoch}.pth')
+    (run.train_dir / 'epoch_11.pth').write_bytes(b'half')
+    (run.train_dir / 'best_epoch_12.pth').write_bytes(b'')
+    (run.train_dir / 'last_checkpoint').write_text('')  # as a kill can leave it
+    assert run.newest_checkpoint() == (10, run.train_dir / 'epoch_10.pth')
+
+
+def test_state_follows_what_is_on_disk(run):
+    assert run.state() == 'missing'
+    run.settings.write_text('{}')
+    assert run.state() == 'in progress'
+    run.result.write_text('{"schema": 1, "row"')  # nobody writes half a result, but suppose
+    assert run.state() == 'in progress'
+    write_json(run.result, result_of(run))
+    assert run.state() == 'done'
+
+
+def test_a_foreign_result_is_refused(run):
+    write_json(run.result, dict(result_of(run), seed=1))
+    with pytest.raises(RunFolderError, match="not the result of faster-rcnn_r50-gm-stem-l1 seed 0"):
+        run.read_result()
+    write_json(run.result, dict(result_of(run), rehearsal=True))
+    with pytest.raises(RunFolderError, match='Move the folder away'):
+        run.state()
+
+
+def test_rehearsals_lie_apart(tmp_path):
+    rehearsal, real = (RunFolder(tmp_path, ROW, 0, flag) for flag in (True, False))
+    assert rehearsal.path.parent == tmp_path / 'rehearsal' and real.path.parent == tmp_path
+    assert 'rehearsal' in rehearsal.title and 'rehearsal' not in real.title
+
+
+def test_writing_json_replaces_all_at_once(tmp_path):
+    path = tmp_path / 'result.json'
+    write_json(path, dict(a=1))
+    with pytest.raises(TypeError):
+        write_json(path, dict(a=io.BytesIO()))
+    assert read_json(path) == dict(a=1)  # the failure left the old one
+    path.write_text('[1]')
+    assert read_json(path) is None and read_json(tmp_path / 'none.json') is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(entries=st.lists(st.dictionaries(st.text(), st.text(max_size=20), max_size=3), min_size=1),
+       cut=st.integers(0, 200))
+def test_launches_survive_a_line_cut_off_anywhere(tmp_path_factory, entries, cut):
+    """All lines before the one that a kill cut off, and all after it, are still there."""
+    run = RunFolder(tmp_path_factory.mktemp('work'), ROW, 0, False)
+    run.path.mkdir()
+    for entry in entries:
+        run.note_launch(**{f'k{key}': value for key, value in entry.items()})
+    written = run.read_launches()
+    content = run.launches.read_bytes()
+    last = content[:-1].rfind(b'\n') + 1  # where the last line begins
+    run.launches.write_bytes(content[:min(last + cut, len(content) - 2)])
+    run.note_launch(event='after the kill')
+    assert run.read_launches() == written[:-1] + [dict(event='after the kill')]
+
+
+def test_runs_are_found_whatever_their_seeds(tmp_path):
+    for name in ('faster-rcnn_r50-gm-stem-l1-seed0', 'faster-rcnn_r50-gm-stem-l1-seed12',
+                 'faster-rcnn_r50-gm-stem-l1-l2-seed0', 'faster-rcnn_r50-gm-stem-l1-seedling'):
+        (tmp_path / name).mkdir()
+    assert sorted(run.seed for run in find_runs(tmp_path, [ROW], False)) == [0, 12]
+    assert find_runs(tmp_path, [ROW], True) == []
+
+
+def test_launch_lines_are_json(run):
+    run.note_launch(command=['a b', "c'd"], note='ü\nnew line')
+    assert json.loads(run.launches.read_text()) == dict(command=['a b', "c'd"], note='ü\nnew line')

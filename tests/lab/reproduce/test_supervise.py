@@ -1,0 +1,121 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gmconv_mmdet.lab.reproduce.supervise import (
+    FolderBusy,
+    Interrupted,
+    folder_lock,
+    run_supervised,
+    signals_raise,
+)
+
+HELD = """
+import sys, time
+from pathlib import Path
+from supervise import folder_lock, run_supervised
+folder = Path(sys.argv[1])
+with folder_lock(folder / 'lock', 5, print) as lock:
+    run_supervised([sys.executable, '-c', sys.argv[2]], folder / 'log', {}, lock, lambda: None,
+                   launcher=sys.argv[3] == 'launcher',
+                   on_start=lambda pid: (folder / 'pid').write_text(str(pid)))
+"""
+SLEEP = 'import time; print("up", flush=True); time.sleep(600)'
+
+
+def alive(pid):
+    try:
+        return open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, 'did not happen'
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def driver(tmp_path, repo):
+    """Start a process that holds tmp_path's lock and supervises a child; gives (driver, child's
+    pid)."""
+    started = []
+
+    def start(child=SLEEP, kind='plain'):
+        # The module alone, without the package's heavy imports.
+        modules = repo / 'gmconv_mmdet' / 'reproduce'
+        process = subprocess.Popen([sys.executable, '-c', HELD, str(tmp_path), child, kind],
+                                   env=dict(os.environ, PYTHONPATH=str(modules)))
+        started.append(process)
+        wait_until(lambda: (tmp_path / 'log').exists() and b'up' in (tmp_path / 'log').read_bytes())
+        return process, int((tmp_path / 'pid').read_text())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def run(code, tmp_path, **kwargs):
+    with folder_lock(tmp_path / 'lock', 1, print) as lock:
+        return run_supervised([sys.executable, '-c', code], tmp_path / 'log', dict(os.environ),
+                              lock, lambda: None, launcher=False, poll_seconds=0.05, **kwargs)
+
+
+def test_output_is_appended_and_the_status_returned(tmp_path):
+    assert run('print("one")', tmp_path) == 0
+    assert run('import sys; print("two", file=sys.stderr); sys.exit(3)', tmp_path) == 3
+    assert run('import os; os.kill(os.getpid(), 9)', tmp_path) == -signal.SIGKILL
+    assert (tmp_path / 'log').read_text() == 'one\ntwo\n'
+
+
+def test_a_signal_stops_the_child_first_politely(tmp_path):
+    polite = ('import time\nprint("up", flush=True)\ntry:\n    time.sleep(600)\n'
+              'except KeyboardInterrupt:\n    print("saved", flush=True)\n')
+    pids = []
+
+    def interrupt_when_up(pid):
+        pids.append(pid)
+        wait_until(lambda: b'up' in (tmp_path / 'log').read_bytes())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted) as caught, signals_raise():
+        run(polite, tmp_path, on_start=interrupt_when_up)
+    assert caught.value.signum == signal.SIGINT
+    assert (tmp_path / 'log').read_text() == 'up\nsaved\n' and not alive(pids[0])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='the kernel helps on Linux only')
+@pytest.mark.parametrize('kind', ['plain', 'launcher'])
+def test_the_child_of_a_killed_driver_ends_and_frees_the_folder(driver, tmp_path, kind):
+    process, child = driver(kind=kind)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not alive(child))
+    with folder_lock(tmp_path / 'lock', 10, print):
+        pass
+
+
+def test_a_child_that_lingers_keeps_the_folder_locked(driver, tmp_path):
+    """As torchrun does that is ending its workers."""
+    lingering = ('import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: None)\n'
+                 'print("up", flush=True)\nend = time.monotonic() + 600\n'
+                 'while time.monotonic() < end:\n    time.sleep(1)\n')
+    process, child = driver(lingering, 'launcher')
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    said = []
+    with pytest.raises(FolderBusy, match=f'process {process.pid} on .* is at work in'):
+        with folder_lock(tmp_path / 'lock', 0.5, said.append):
+            pass
+    assert len(said) == 1 and 'waiting for' in said[0]
+    os.kill(child, signal.SIGKILL)
+    with folder_lock(tmp_path / 'lock', 10, print):
+        pass

@@ -1,0 +1,114 @@
+import pytest
+import torch
+from mmengine.config import Config
+
+from gmconv_mmdet.lab.reproduce.plain_twin import plain_twin
+from gmconv_mmdet.lab.reproduce.variants import (
+    INITIAL,
+    Variant,
+    make_comparison,
+    parse_overrides,
+    variant_config,
+    write_initial_weights,
+)
+
+
+@pytest.fixture
+def demo(repo):
+    return repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
+
+
+def config_of(backbone, **other):
+    return Config(dict(model=dict(type='FasterRCNN', backbone=backbone, **other),
+                       custom_hooks=[dict(type='SigmaLogHook'), dict(type='ExactResumeHook')]))
+
+
+def test_twin_of_gm_resnet_is_mmdets_resnet_and_nothing_else_changes(demo):
+    cfg = Config.fromfile(demo)
+    twin = plain_twin(cfg)
+    assert twin.model.backbone == dict(type='ResNet', depth=18, base_channels=32, frozen_stages=-1,
+                                       norm_eval=False, style='pytorch')
+    assert cfg.model.backbone.type == 'GMResNet', 'the original stays'
+    assert [hook.type for hook in twin.custom_hooks] == ['SafeCheckpoints', 'ExactResumeHook']
+    for key in set(cfg) - {'model', 'custom_hooks'}:
+        assert twin[key] == cfg[key]
+    for key in set(cfg.model) - {'backbone'}:
+        assert twin.model[key] == cfg.model[key]
+
+
+def test_twin_keeps_the_weights_that_a_backbone_starts_from():
+    init = dict(type='GMPretrained', checkpoint='torchvision://resnet50')
+    twin = plain_twin(config_of(dict(type='mmdet.GMResNet', depth=50, gm_stem='static',
+                                     gm_stages=(True,) * 4, freeze_masks=True, init_cfg=init)))
+    assert twin.model.backbone == dict(type='ResNet', depth=50, init_cfg=init)
+
+
+def test_twin_of_gm_backbone_is_the_backbone_in_it_wherever_it_stands():
+    inner = dict(type='ResNeXt', depth=50, groups=32)
+    cfg = config_of(dict(type='GMBackbone', backbone=inner, gm_stem='dynamic',
+                         init_cfg=dict(type='GMPretrained', checkpoint='x.pth')),
+                    neck=[dict(type='FPN', conv_cfg=dict(type='GMConv')),
+                          dict(type='SSH', conv_cfg=dict(type='DCNv2'))])
+    twin = plain_twin(Config(dict(model=dict(detector=cfg.model))))
+    assert twin.model.detector.backbone == dict(inner, init_cfg=dict(type='GMPretrained',
+                                                                     checkpoint='x.pth'))
+    assert twin.model.detector.neck == [dict(type='FPN'),
+                                        dict(type='SSH', conv_cfg=dict(type='DCNv2'))]
+
+
+def test_a_plain_config_has_no_twin():
+    with pytest.raises(ValueError, match='it is its own plain twin.*--against OTHER_CONFIG'):
+        plain_twin(config_of(dict(type='ResNet', depth=50)))
+
+
+def test_comparison_as_the_command_line_describes_it(demo, tmp_path):
+    other = tmp_path / 'other.py'
+    other.write_text('model = dict()')
+    comparison = make_comparison(demo, variants=[['sgm', 'model.backbone.gm_stem=static'],
+                                                 ['theirs', str(other), 'a=(1,2)']])
+    assert comparison.variants == (
+        Variant('plain', demo, is_plain_twin=True), Variant('gm', demo),
+        Variant('sgm', demo, ('model.backbone.gm_stem=static',)),
+        Variant('theirs', other, ('a=(1,2)',)))
+    assert make_comparison(demo, str(other)).baseline == Variant('other', other)
+    with pytest.raises(ValueError, match="'gm' can't be a variant's name"):
+        make_comparison(demo, variants=[['gm', 'a=1']])
+    with pytest.raises(ValueError, match="'a/b' can't be a variant's name"):
+        make_comparison(demo, name='a/b')
+    with pytest.raises(ValueError, match="'gm_stem' is neither key=value nor a config"):
+        make_comparison(demo, variants=[['x', 'gm_stem']])
+    with pytest.raises(FileNotFoundError, match='no config at .*none.py'):
+        make_comparison(tmp_path / 'none.py')
+
+
+def test_overrides_are_read_as_mmdets_own():
+    assert parse_overrides(['a.b=None', 'c=(True,False)', 'd=x=y']) == {
+        'a.b': None, 'c': (True, False), 'd': 'x=y'}
+
+
+def test_config_of_a_run(demo):
+    variant = Variant('sgm', demo, ('model.backbone.gm_stem=static',))
+    cfg = variant_config(variant, 3, ['train_cfg.max_epochs=2'])
+    assert cfg.randomness.seed == 3 and cfg.train_cfg.max_epochs == 2
+    assert cfg.model.backbone.gm_stem == 'static'
+    kinds = [hook.type for hook in cfg.custom_hooks]
+    assert sorted(kinds) == ['ExactResumeHook', 'SafeCheckpoints', 'SigmaLogHook'], 'each once'
+    twin = variant_config(Variant('plain', demo, is_plain_twin=True), 3)
+    assert twin.model.backbone.type == 'ResNet' and 'gmconv_mmdet' in twin.custom_imports.imports
+
+
+def test_runs_of_a_seed_begin_with_the_same_tensors(demo, tmp_path):
+    """All but the masks are the baseline's; another seed has others."""
+    states = {}
+    for seed in (0, 1):
+        base = variant_config(Variant('plain', demo, is_plain_twin=True), seed)
+        for name, cfg in (('plain', base), ('gm', variant_config(Variant('gm', demo), seed))):
+            path = tmp_path / INITIAL
+            said = write_initial_weights(cfg, base, path)
+            states[name, seed] = torch.load(path)['state_dict']
+    plain, gm = states['plain', 0], states['gm', 0]
+    assert said == '150 of 169 initial tensors are the baseline\'s'
+    assert all(torch.equal(gm[name], tensor) for name, tensor in plain.items())
+    assert not torch.equal(plain['backbone.conv1.weight'],
+                           states['plain', 1]['backbone.conv1.weight'])
+    assert gm['backbone.layer1.0.conv1.sigma'].item() == 5

@@ -1,0 +1,114 @@
+"""Fields of objects, in a network whose field is known."""
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmengine.config import Config
+
+from gmconv_mmdet.visualization.coco_objects import CocoObject
+from gmconv_mmdet.visualization.erf import axis_variance
+from gmconv_mmdet.visualization.erf_objects import centre_unit, maps_of_box, measure_objects
+from gmconv_mmdet.visualization.measured_model import load_model
+
+NET = """
+model = dict(
+    type='FasterRCNN', backbone=dict(type='ResNet', depth=18, base_channels=4),
+    neck=dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=4, num_outs=5),
+    data_preprocessor=dict(type='DetDataPreprocessor', mean=[0] * 3, std=[255.] * 3,
+                           pad_size_divisor=32),
+    roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32], finest_scale=28)))
+test_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='Resize', scale=(160, 100), keep_ratio=True)]))
+"""
+ALL = ['C2', 'C3', 'C4', 'C5', 'P2', 'P3', 'P4', 'P5', 'P6']
+OBJECTS = {'a.png': [CocoObject(1, 'small', (10., 10., 26., 30.)),
+                     CocoObject(2, 'large', (0., 0., 200., 120.))],
+           'broken.png': [CocoObject(3, 'medium', (10., 10., 50., 50.))],
+           'b.png': [CocoObject(4, 'small', (150., 90., 160., 100.))]}
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp('net') / 'net.py'
+    path.write_text(NET)
+    return load_model(str(path))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ('a.png', 'b.png'):
+        cv2.imwrite(str(tmp_path / name), np.random.default_rng(0).integers(0, 255, (120, 200, 3)))
+    (tmp_path / 'broken.png').write_bytes(b'\x89PNG')
+    return tmp_path
+
+
+@pytest.mark.parametrize('finest', [28, 56])
+def test_levels_are_mmdets(finest):
+    """Real RoI extractors decide over the same boxes."""
+    extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=7), 4, [4, 8, 16, 32], finest)
+    sizes = np.random.default_rng(0).uniform(1, 800, (200, 2)).tolist()
+    sizes += [[56, 56], [112, 112], [223.9, 224]]
+    rois = torch.tensor([[0, 0, 0, w, h] for w, h in sizes])
+    cfg = Config(dict(model=dict(backbone=dict(), roi_head=dict(bbox_roi_extractor=dict(
+        featmap_strides=[4, 8, 16, 32], finest_scale=finest)))))
+    expected = [f'P{2 + level}' for level in extractor.map_roi_levels(rois, 4).tolist()]
+    assert [maps_of_box(cfg, ALL, size)['P'] for size in sizes] == expected
+
+
+@pytest.mark.parametrize('size, level', [
+    (10, 'P3'), (112, 'P3'), (224, 'P4'), (447, 'P4'), (448, 'P5'), (1e4, 'P7')])
+def test_levels_without_a_roi_head(size, level):
+    cfg = Config(dict(model=dict(backbone=dict())))
+    names = ['C2', 'C3', 'P3', 'P4', 'P5', 'P6', 'P7']
+    assert maps_of_box(cfg, names, (size, size)) == {'C3': 'C3', 'P': level}
+    assert maps_of_box(cfg, names[:2], (size, size)) == {'C3': 'C3'}
+
+
+def test_unit_next_to_the_centre():
+    feature = torch.zeros(1, 1, 5, 7)
+    assert centre_unit((10, 20, 30, 40), feature, 8) == (4, 2)  # pixels 29.5 and 19.5
+    assert centre_unit((0, 0, 1, 1), feature, 8) == (0, 0)
+    assert centre_unit((500, 500, 600, 600), feature, 8) == (4, 6)
+
+
+def test_rows_and_maps(model, folder):
+    what = (model, folder / 'x.json', folder, OBJECTS)
+    result = measure_objects(*what, folder / 'out' / 'r.npz', crop=65)
+    assert {key: result.count(key) for key in result.sums} == {
+        'C5/small': 2, 'P/small': 2, 'C5/large': 1, 'P/large': 1}
+    assert list(result.skipped) == ['broken.png'] and result.done == ['a.png', 'b.png']
+    by_object = {(row['annotation'], row['key'][0]): row for row in result.rows}
+    # 200 x 120 fit into 160 x 100 by 0.8: the small box is 12.8 x 16 px at (8, 8), its centre at
+    # (14.4, 16); of P2's units, every 4 px, the one at (12, 16) is next to it (13.9, 15.5).
+    small = by_object[1, 'P']
+    assert small['level'] == 'P2' and small['box'] == pytest.approx([-4, -8, 8.8, 8], abs=.01)
+    # 160 x 96 px is 2 ** 2.1 times the finest scale of 28.
+    assert by_object[2, 'P']['level'] == 'P4' and by_object[2, 'C']['level'] == 'C5'
+    for row in result.rows:
+        assert 0 < row['inside'] <= 1 and 0 < row['in_crop'] <= 1 and row['radius'] > 0
+    assert by_object[2, 'C']['inside'] == pytest.approx(1)  # it fills the image
+    for key in result.sums:  # every object has the same mass
+        in_crop = [row['in_crop'] for row in result.rows if row['key'] == key]
+        assert result.mean(key).shape == (65, 65)
+        assert result.mean(key).sum() == pytest.approx(np.mean(in_crop))
+    whole = measure_objects(*what, folder / 'whole.npz', crop=401)
+    for key in ('C5/large', 'P/large'):
+        row = next(row for row in whole.rows if row['key'] == key)
+        assert row['in_crop'] == pytest.approx(1)
+        assert sum(axis_variance(whole.mean(key))) == pytest.approx(row['radius']**2)
+
+
+def test_resumed_and_refused(model, folder):
+    arguments = (folder / 'x.json', folder, OBJECTS, folder / 'r.npz')
+    first = measure_objects(model, *arguments, crop=9)
+    again = measure_objects(model, *arguments, crop=9)
+    assert again.rows == first.rows and again.done == first.done
+    with pytest.raises(ValueError, match='other settings: crop 9, now 11'):
+        measure_objects(model, *arguments, crop=11)
+
+
+@pytest.mark.parametrize('crop', [0, 1, 512])
+def test_crop_needs_a_centre(model, folder, crop):
+    with pytest.raises(ValueError, match=f'crop must be odd.*got {crop}'):
+        measure_objects(model, folder / 'x.json', folder, OBJECTS, folder / 'r.npz', crop=crop)

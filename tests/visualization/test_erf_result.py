@@ -1,0 +1,108 @@
+"""Saving, resuming and refusing, with small measurements through the real files."""
+import json
+
+import numpy as np
+import pytest
+
+from gmconv_mmdet.visualization.erf_result import Contribution, ErfResult, measure, open_result
+from gmconv_mmdet.visualization.image_files import UnusableImage
+
+SETTINGS = dict(mode='network', label='net', weights='random', outputs=['C5'], size=8)
+ITEMS = [(f'{i}.jpg', i) for i in range(6)]
+
+
+def field(i):
+    return np.random.default_rng(i).random((8, 8))
+
+
+def contribute(i):
+    return [Contribution('C5', field(i), {}), Contribution('C4', 2 * field(i), dict(number=i))]
+
+
+def same(a, b):
+    return (a.settings == b.settings and a.rows == b.rows and a.done == b.done
+            and a.skipped == b.skipped and a.sums.keys() == b.sums.keys()
+            and all(np.array_equal(a.sums[key], b.sums[key]) for key in a.sums))
+
+
+def test_sums_counts_and_means(tmp_path):
+    result = measure(ErfResult(SETTINGS), tmp_path / 'a.npz', ITEMS, contribute)
+    assert result.count('C5') == 6 and result.done == [name for name, _ in ITEMS]
+    assert np.allclose(result.mean('C5'), np.mean([field(i) for i in range(6)], 0))
+    assert result.rows[3] == dict(key='C4', image='1.jpg', number=1)
+    assert same(ErfResult.load(tmp_path / 'a.npz'), result)
+    assert list(tmp_path.iterdir()) == [tmp_path / 'a.npz']
+
+
+def test_an_interrupt_loses_nothing_and_repeats_nothing(tmp_path):
+    path, calls = tmp_path / 'new' / 'a.npz', []
+
+    def interrupted(i):
+        calls.append(i)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return contribute(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(open_result(path, SETTINGS), path, ITEMS, interrupted)
+    assert ErfResult.load(path).done == ['0.jpg', '1.jpg', '2.jpg']
+    resumed = measure(open_result(path, SETTINGS), path, ITEMS, interrupted)
+    assert calls == [0, 1, 2, 3, 3, 4, 5]
+    assert same(resumed, measure(ErfResult(SETTINGS), tmp_path / 'b.npz', ITEMS, contribute))
+    calls.clear()
+    measure(open_result(path, SETTINGS), path, ITEMS, interrupted)
+    assert calls == []  # finished: nothing is measured again
+
+
+def test_unusable_images_are_named_and_tried_again(tmp_path, capsys):
+    path = tmp_path / 'a.npz'
+
+    def broken(i):
+        if i == 2:
+            raise UnusableImage('2.jpg: no image')
+        return contribute(i)
+
+    result = measure(open_result(path, SETTINGS), path, ITEMS, broken)
+    assert result.count('C5') == 5 and result.skipped == {'2.jpg': '2.jpg: no image'}
+    assert 'skipped 2.jpg: no image' in capsys.readouterr().err
+    result = measure(open_result(path, SETTINGS), path, ITEMS, contribute)
+    assert result.count('C5') == 6 and result.skipped == {}
+
+
+def test_nothing_usable_at_all(tmp_path):
+    def broken(i):
+        raise UnusableImage(f'{i}.jpg: no image')
+
+    with pytest.raises(ValueError, match=r'net: none of 6 images could be used\n  0.jpg: no image'):
+        measure(open_result(tmp_path / 'a.npz', SETTINGS), tmp_path / 'a.npz', ITEMS, broken)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_settings_are_refused(tmp_path):
+    path = tmp_path / 'a.npz'
+    measure(open_result(path, SETTINGS), path, ITEMS[:1], contribute)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r'other settings: size 8, now 16.*--out'):
+        open_result(path, dict(SETTINGS, size=16))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize('content', [b'', b'no archive', None])
+def test_foreign_files_are_refused_and_left(tmp_path, content):
+    path = tmp_path / 'mine.npz'
+    if content is None:
+        np.savez(path, x=np.ones(3))
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match='mine.npz holds no effective receptive fields of ours'):
+        open_result(path, SETTINGS)
+    assert path.read_bytes() == before
+
+
+def test_the_file_is_plain(tmp_path):
+    """Readable without this package, and without pickles."""
+    measure(ErfResult(SETTINGS), tmp_path / 'a.npz', ITEMS[:2], contribute)
+    with np.load(tmp_path / 'a.npz', allow_pickle=False) as file:
+        assert json.loads(str(file['about']))['settings'] == SETTINGS
+        assert file['C5'].dtype == np.float64

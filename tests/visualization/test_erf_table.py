@@ -1,0 +1,123 @@
+"""Numbers and pictures of measurements made of maps with known fields."""
+import csv
+import io
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from gmconv_mmdet.visualization.erf import SHARES
+from gmconv_mmdet.visualization.erf_gallery import result_file, saved_results, write_gallery
+from gmconv_mmdet.visualization.erf_picture import erf_figures
+from gmconv_mmdet.visualization.erf_result import Contribution, ErfResult
+from gmconv_mmdet.visualization.erf_table import all_measures, as_text, measures, write_csv
+
+
+def square(side, size=101):
+    """A uniform square in the centre of a map."""
+    erf_map = np.zeros((size, size))
+    inside = slice((size - side) // 2, (size + side) // 2)
+    erf_map[inside, inside] = 1 / side**2
+    return erf_map
+
+
+def network_result(label, side):
+    result = ErfResult(dict(mode='network', label=label, weights='random weights',
+                            outputs=['C5', 'P2'], size=101, images='images'))
+    for i in range(3):
+        result.add(f'{i}.jpg', [Contribution('P2', square(21), {}),
+                                Contribution('C5', square(side), {})])
+    return result
+
+
+def objects_result(label):
+    result = ErfResult(dict(mode='objects', label=label, weights='weights of x.pth',
+                            annotations='a.json', objects=[1, 2], crop=101, size=None))
+    for i, (band, inside) in enumerate([('large', .5), ('small', .25), ('small', .75)]):
+        row = dict(annotation=i, level='P3', box=[-10, -5, 20 + i, 15], inside=inside, in_crop=1.,
+                   radius=3. + i)
+        result.add(f'{i}.jpg', [Contribution(f'{kind}/{band}', square(41), row)
+                                for kind in ('P', 'C5')])
+    return result
+
+
+def test_a_uniform_square():
+    row = measures(network_result('net', 41), 'C5')
+    for t in SHARES:
+        side = row[f'side_{100 * t:.0f}']
+        assert row[f'log_side_{100 * t:.0f}'] == side  # a constant's logarithm is constant
+        assert side % 2 and side**2 > t * 41**2 >= (side - 2)**2
+        assert row[f'r_{100 * t:.0f}'] == pytest.approx(side**2 / 101**2)
+    assert row['radius'] == pytest.approx((2 * (41**2 - 1) / 12)**0.5)
+    assert (row['model'], row['map'], row['count']) == ('net', 'C5', 3)
+
+
+def test_objects_rows():
+    row = measures(objects_result('net'), 'C5/small')
+    assert (row['count'], row['inside'], row['in_crop']) == (2, .5, 1)
+    assert (row['box_w'], row['box_h']) == (31.5, 20)
+    assert row['radius'] == pytest.approx(((16 + 25) / 2)**0.5)
+
+
+def test_models_side_by_side_in_text_and_csv():
+    rows = all_measures([network_result('a', 21), network_result('b', 41)])
+    assert [(row['map'], row['model']) for row in rows] == [
+        ('C5', 'a'), ('C5', 'b'), ('P2', 'a'), ('P2', 'b')]  # in the order asked for
+    text = as_text(rows)
+    assert '11 / 13 / 15 / 21' in text and 'in box' not in text
+    file = io.StringIO()
+    write_csv(rows, file)
+    back = list(csv.DictReader(io.StringIO(file.getvalue())))
+    assert [row['side_99'] for row in back] == ['21', '41', '21', '21']
+    rows = all_measures([objects_result('a')])
+    assert [row['map'] for row in rows] == ['C5/small', 'C5/large', 'P/small', 'P/large']
+    assert 'in box %' in as_text(rows)
+
+
+@pytest.mark.parametrize('results, names', [
+    ([network_result(f'net{i}', 21 + 20 * i) for i in range(4)], ['network']),
+    ([objects_result('a'), objects_result('b')], ['C5', 'P']),
+    ([network_result('one', 41)], ['network'])])
+def test_pictures_have_titles_units_and_no_overlap(results, names):
+    figures = erf_figures(results)
+    assert list(figures) == names
+    for figure in figures.values():
+        figure.draw_without_rendering()  # lays it out
+        shown = '\n'.join(text.get_text() for text in figure.findobj(Text))
+        assert 'px from the unit' in shown and 'log10(1 + g / mean g)' in shown
+        for result in results:
+            assert result.settings['label'] in shown and result.settings['weights'] in shown
+        edges = figure.bbox
+        boxes = []
+        for axes in figure.axes:
+            for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+                if text.get_text():
+                    boxes.append((text.get_text(), text.get_window_extent()))
+        boxes.append((figure._suptitle.get_text(), figure._suptitle.get_window_extent()))
+        for i, (name, box) in enumerate(boxes):
+            assert edges.x0 <= box.x0 and box.x1 <= edges.x1, name
+            assert edges.y0 <= box.y0 and box.y1 <= edges.y1, name
+            for other, second in boxes[i + 1:]:
+                assert not box.overlaps(second), (name, other)
+
+
+def test_results_of_other_measurements_share_no_picture():
+    other = network_result('b', 41)
+    other.settings['size'] = 55
+    with pytest.raises(ValueError, match=r"can't share a picture: size is 101 \(a\), 55 \(b\)"):
+        erf_figures([network_result('a', 41), other])
+    with pytest.raises(ValueError, match='mode is'):
+        erf_figures([network_result('a', 41), objects_result('b')])
+
+
+def test_folder(tmp_path):
+    results = [network_result('a, x/y', 21), network_result('b', 41)]
+    results[1].skipped['9.jpg'] = '9.jpg: no image'
+    for result in results:
+        result.save(result_file(tmp_path, result.settings['label']))
+    text = write_gallery(saved_results(tmp_path), tmp_path)
+    assert text.endswith('skipped 9.jpg: no image')
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        'a-x-y.npz', 'b.npz', 'erf.csv', 'erf_network.png']
+    with pytest.raises(FileNotFoundError, match='holds no measurement'):
+        saved_results(tmp_path / 'none')

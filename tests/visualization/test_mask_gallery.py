@@ -1,0 +1,105 @@
+"""Pictures and tables of masks, from a config with a static, a dynamic and no mask."""
+import csv
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from matplotlib.text import Text
+
+from gmconv_mmdet.visualization.image_files import image_files, network_input, read_image, resized
+from gmconv_mmdet.visualization.mask_gallery import write_masks
+from gmconv_mmdet.visualization.mask_picture import mask_figure
+from gmconv_mmdet.visualization.masks import describe_masks, predicted_sigmas
+from gmconv_mmdet.visualization.measured_model import load_model
+
+NET = """
+model = dict(type='RetinaNet', backbone=dict(type='{kind}', depth=18, base_channels=4{more}),
+             data_preprocessor=dict(type='DetDataPreprocessor', mean=[100] * 3, std=[50.] * 3))
+test_dataloader = dict(dataset=dict(pipeline=[dict(type='Resize', scale=(64, 48))]))
+"""
+
+
+SHORT = ', num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,), gm_stages=(True,)'
+
+
+def model(folder, kind='GMResNet', more=SHORT):
+    (folder / 'net.py').write_text(NET.format(kind=kind, more=more))
+    loaded = load_model(str(folder / 'net.py'), label='net')
+    if kind == 'GMResNet':
+        torch.manual_seed(0)
+        torch.nn.init.normal_(loaded.network.backbone.conv1.sigma_predictor.w1)
+    return loaded
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for i in range(6):
+        cv2.imwrite(str(folder / f'{i}.png'), np.full((40, 30 + i, 3), 40 * i, np.uint8))
+    (folder / '3b.png').write_bytes(b'')
+    return image_files(folder)
+
+
+def rows(path):
+    with open(path, newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_masks_alone(tmp_path):
+    masks = write_masks(model(tmp_path), tmp_path / 'out')
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['masks.csv', 'masks.png']
+    table = rows(tmp_path / 'out' / 'masks.csv')
+    assert len(masks) == 5 and [row['layer'] for row in table[5:]] == ['average of L1']
+    assert table[0]['mask'] == 'dynamic' and table[0]['images'] == ''
+
+
+def test_dynamic_sigmas_of_images(tmp_path, images, capsys):
+    net = model(tmp_path)
+    write_masks(net, tmp_path / 'out', images)
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        'dynamic_sigmas.csv', 'dynamic_sigmas.png', 'masks.csv', 'masks.png']
+    table = rows(tmp_path / 'out' / 'dynamic_sigmas.csv')
+    assert [row['image'] for row in table] == [f'{i}.png' for i in range(6)]
+    assert '3b.png' in capsys.readouterr().err
+    inputs = [network_input(net.cfg, resized(net.cfg, read_image(path))[0])
+              for path in images if path.stem != '3b']
+    expected = predicted_sigmas(net.network, inputs)['backbone.conv1']
+    found = [[float(row['sigma_x']), float(row['sigma_y'])] for row in table]
+    assert found == [pytest.approx(row, rel=1e-4) for row in expected.tolist()]
+    masks = rows(tmp_path / 'out' / 'masks.csv')
+    assert masks[0]['images'] == '6'
+    assert float(masks[0]['sigma_y']) == pytest.approx(expected[:, 1].mean().item(), rel=1e-4)
+
+
+def test_no_image_can_be_read(tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'')
+    with pytest.raises(ValueError, match='none of 1 images could be read'):
+        write_masks(model(tmp_path), tmp_path / 'out', [tmp_path / 'a.png'])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_model_without_masks(tmp_path):
+    with pytest.raises(ValueError, match='net has no GMConv layer with a mask'):
+        write_masks(model(tmp_path, 'ResNet', ''), tmp_path / 'out')
+    with pytest.raises(ValueError, match='nothing to draw'):
+        mask_figure([], 'title')
+
+
+def test_the_picture_is_readable(tmp_path):
+    """Every layer with sigma and effective size, nothing over anything else."""
+    figure = mask_figure(describe_masks(model(tmp_path).network), 'the title')
+    figure.draw_without_rendering()
+    shown = '\n'.join(text.get_text() for text in figure.findobj(Text))
+    for expected in ('the title', 'mask value', 'σ in kernel cells', 'average of L1',
+                     'block 1, conv2', 'σ 5.00\nk 2.99', 'stem', '(blank image)'):
+        assert expected in shown
+    boxes = [(axes.title.get_text(), axes.title.get_window_extent()) for axes in figure.axes
+             if axes.title.get_text()]
+    boxes += [(text.get_text(), text.get_window_extent()) for text in (figure._suptitle,
+                                                                       figure._supxlabel)]
+    for i, (name, box) in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, name
+        for other, second in boxes[i + 1:]:
+            assert not box.overlaps(second), (name, other)

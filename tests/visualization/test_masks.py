@@ -1,0 +1,158 @@
+"""What is said of masks, against masks and spreads computed by hand."""
+import csv
+import io
+import math
+
+import pytest
+import torch
+import torch.nn as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gmconv_mmdet import GMConv2d, GMResNet
+from gmconv_mmdet.layers.find_layers import gm_layers
+from gmconv_mmdet.visualization.masks import (
+    COLUMNS,
+    describe_masks,
+    predicted_sigmas,
+    stage_averages,
+    stage_of,
+    write_csv,
+)
+
+
+def loop_mask(height, width, sigma_x, sigma_y):
+    """The mask by the formula, entry by entry."""
+    xs = [j - (width - 1) / 2 for j in range(width)]
+    ys = [i - (height - 1) / 2 for i in range(height)]
+    x0, y0 = min(x * x for x in xs), min(y * y for y in ys)
+    return [[math.exp(-((x * x - x0) / sigma_x ** 2 + (y * y - y0) / sigma_y ** 2) / 2) for x in xs]
+            for y in ys]
+
+
+def loop_extent(mask):
+    """(h, w) of a kernel: sqrt(12 variance + 1) along each axis, with loops."""
+    def size(marginal):
+        total = sum(marginal)
+        centre = sum(i * m for i, m in enumerate(marginal)) / total
+        spread = sum(m * (i - centre) ** 2 for i, m in enumerate(marginal))
+        return math.sqrt(12 * spread / total + 1)
+    return (size([sum(row) for row in mask]), size([sum(column) for column in zip(*mask)]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(st.integers(1, 7), st.integers(2, 7)),
+       st.floats(-9, 9).filter(lambda s: abs(s) > .3))
+def test_static_layer(kernel, sigma):
+    layer = GMConv2d(2, 3, kernel, init_sigma=abs(sigma))
+    layer.sigma.data.fill_(sigma)
+    described, = describe_masks(nn.Sequential(layer))
+    expected = loop_mask(*kernel, sigma, sigma)
+    assert described.kind == 'static' and described.name == '0'
+    assert described.sigma == pytest.approx((abs(sigma), ) * 2, rel=1e-6)
+    assert torch.allclose(described.mask, torch.tensor(expected).double(), atol=1e-6)
+    assert described.extent == pytest.approx(loop_extent(expected), abs=1e-4)
+    weight = layer.weight.detach().abs().mean((0, 1)).double().tolist()
+    weighted = [[m * w for m, w in zip(*rows)] for rows in zip(expected, weight)]
+    assert described.weighted_extent == pytest.approx(
+        [min(size, k) for size, k in zip(loop_extent(weighted), kernel)], abs=1e-3)
+
+
+@pytest.mark.parametrize('size', [2, 3, 7])
+def test_ones_give_the_kernel_and_a_delta_gives_one_cell(size):
+    wide, narrow = GMConv2d(1, 1, size, init_sigma=1e9), GMConv2d(1, 1, size, init_sigma=1e-3)
+    nn.init.ones_(wide.weight)
+    wide, narrow = describe_masks(nn.Sequential(wide, narrow))
+    assert wide.extent == wide.weighted_extent == pytest.approx((size, size))
+    # An even kernel's centre is two cells wide.
+    assert narrow.extent == pytest.approx((1, 1) if size % 2 else (2, 2))
+
+
+def test_layers_without_a_mask_are_left_out():
+    folded = GMConv2d(2, 2, 3)
+    folded.switch_to_deploy()
+    net = nn.Sequential(GMConv2d(2, 2, 1), nn.Conv2d(2, 2, 3), folded, GMConv2d(2, 2, 3))
+    assert list(gm_layers(net)) == ['3']
+    assert describe_masks(nn.Conv2d(1, 1, 3)) == []
+
+
+@pytest.mark.parametrize('pattern', ['sigma', 'sigma_pair', 'sigma_ratio'])
+def test_predictions_over_images_of_several_sizes(pattern):
+    torch.manual_seed(0)
+    net = nn.Sequential(GMConv2d(3, 4, (5, 7), dynamic=True, sigma_pattern=pattern),
+                        GMConv2d(4, 4, 3, dynamic=True, sigma_pattern=pattern))
+    for layer in net:
+        nn.init.normal_(layer.sigma_predictor.w1)
+    images = [torch.randn(1, 3, 12 + i, 9) * 3 for i in range(5)]
+    found = predicted_sigmas(net, images)
+    assert list(found) == ['0', '1'] and not net[0].sigma_predictor._forward_hooks
+    for name, inputs in (('0', images), ('1', [net[0](image) for image in images])):
+        rows = [net[int(name)].sigma_predictor(x)[0].abs().tolist() for x in inputs]
+        assert found[name].tolist() == [pytest.approx([row[0], row[-1]]) for row in rows]
+    described = describe_masks(net, found)[0]
+    x, y = found['0'].double().mean(0).tolist()
+    assert described.images == 5 and described.sigma == pytest.approx((x, y))
+    assert described.sigma_std == pytest.approx(found['0'].double().numpy().std(0))
+    assert torch.allclose(described.mask, torch.tensor(loop_mask(5, 7, x, y)).double())
+
+
+def test_the_network_stops_where_every_dynamic_layer_has_predicted():
+    class Refusing(nn.Module):
+        def forward(self, x):
+            raise AssertionError('reached what is of no interest')
+
+    net = nn.Sequential(GMConv2d(3, 4, 3, dynamic=True), Refusing())
+    assert predicted_sigmas(net, [torch.zeros(1, 3, 8, 8)])['0'].tolist() == [[5, 5]]
+    assert predicted_sigmas(net, [])['0'].shape == (0, 2)
+    assert predicted_sigmas(nn.Sequential(Refusing()), [torch.zeros(1)]) == {}
+
+
+def test_dynamic_layer_without_images_is_that_of_a_blank_one():
+    described, = describe_masks(nn.Sequential(GMConv2d(3, 4, 7, dynamic=True, init_sigma=2)))
+    assert described.sigma == (2, 2) and described.images == 0 and described.sigma_std is None
+
+
+def test_stages_and_averages_of_a_resnet():
+    net = GMResNet(18, base_channels=4)
+    for i, layer in enumerate(layer for layer in gm_layers(net).values() if not layer.dynamic):
+        layer.sigma.data.fill_(1 + i)
+    masks = describe_masks(net)
+    assert [mask.stage for mask in masks] == [
+        'stem', *(f'L{i}' for i in (1, 2, 3, 4) for _ in range(4))]
+    averages = stage_averages(masks)
+    assert [a.name for a in averages] == [f'average of L{i}' for i in (1, 2, 3, 4)]
+    expected = torch.tensor([loop_mask(3, 3, s, s) for s in (5, 6, 7, 8)]).double().mean(0)
+    assert torch.allclose(averages[1].mask, expected) and averages[1].sigma == (6.5, 6.5)
+    assert averages[1].extent == pytest.approx(loop_extent(expected.tolist()))
+
+
+@pytest.mark.parametrize('name, stage', [
+    ('backbone.conv1', 'stem'), ('backbone.stem.0', 'stem'), ('backbone.layer3.11.conv2', 'L3'),
+    ('layer1.0.conv1', 'L1'), ('backbone.stages.2.4.depthwise_conv', 'stages 2'),
+    ('backbone.features.3', 'features'), ('neck.fpn_convs.0.conv', 'neck'),
+    ('rpn_head.rpn_conv', 'rpn_head')])
+def test_stage_names(name, stage):
+    assert stage_of(name) == stage
+
+
+def test_csv():
+    net = nn.Sequential(GMConv2d(3, 4, (3, 5), dynamic=True), GMConv2d(4, 4, 3))
+    file = io.StringIO()
+    write_csv(describe_masks(net, predicted_sigmas(net, [torch.ones(1, 3, 8, 8)])), file)
+    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(r['layer'], r['mask'], r['kernel_h'], r['kernel_w'], r['images'], r['sigma_x_std'])
+            for r in rows] == [
+                ('0', 'dynamic', '3', '5', '1', '0'), ('1', 'static', '3', '3', '', '')]
+    assert float(rows[1]['effective_h']) == pytest.approx(
+        loop_extent(loop_mask(3, 3, 5, 5))[0], rel=1e-4)
+
+
+def test_not_a_number_is_reported_as_such():
+    layer = GMConv2d(1, 1, 3)
+    layer.sigma.data.fill_(float('nan'))
+    zero = GMConv2d(1, 1, 3)
+    nn.init.zeros_(zero.weight)
+    lost, zero = describe_masks(nn.Sequential(layer, zero))
+    assert all(map(math.isnan, (*lost.sigma, *lost.extent, *zero.weighted_extent)))
+    assert zero.extent[0] == pytest.approx(2.9911, abs=1e-4)
