@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import io
 import math
-import pickle
 import tempfile
 import time
 import traceback
 import zipfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from safetensors.torch import save as save_safetensors
 
 from gmconv_mmdet.backbones import GMResNet
 from gmconv_mmdet.checkpoints import CheckpointError, read_checkpoint
+from gmconv_mmdet.openmmlab.config_placement import row_placement
 from gmconv_mmdet.pretrained import load_pretrained
 from gmconv_mmdet.pretrained.publish import convert_backbone
 
@@ -266,8 +267,8 @@ PROPERTIES = {
     'load_pretrained': (loader_property, dict(file=files())),
     'convert_backbone': (convert_property, dict(
         file=files(), placement=st.sampled_from([
-            dict(), dict(to='gm'), dict(to='plain'), dict(row='r50-gm-stem-l1'), dict(row='../x'),
-            dict(to='gm', row='r50')]),
+            dict(), dict(to='gm'), dict(to='plain'),
+            dict(to=partial(row_placement, 'r50-gm-stem-l1')), dict(to=partial(row_placement, '../x'))]),
         prefix=st.sampled_from([None, None, '', 'backbone', 'module.', 'x', '.']),
         suffix=st.sampled_from(['.pth', '.pth', '.safetensors']))),
 }
