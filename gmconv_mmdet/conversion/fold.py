@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 
 from ..layers.conv_arguments import conv_arguments
+from .crop import crop_plan, cropped_conv
 
 
 def is_foldable(module: nn.Module) -> bool:
@@ -46,16 +47,17 @@ def exchange(model: nn.Module, successors: Mapping[nn.Module, nn.Module]) -> nn.
 
 
 @torch.no_grad()
-def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = ()) -> nn.Module:
+def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = (),
+                crop: float | None = None) -> nn.Module:
     """Replace every static GMConv and every RefConv by the ``nn.Conv2d`` that computes the same.
 
-    Exact: the plain convolution's weight is the very product that the layer computes in each
-    forward pass. Bias, padding mode, dtype, device, memory format, ``requires_grad`` (of a RefConv:
-    its map's) and train/eval mode stay as they are. A dynamic GMConv is left alone, because its mask
-    depends on the input; so are all convolutions that are not ours (deformable ones, say). Safe to
-    repeat, and right before as well as after mmcv's ``fuse_conv_bn`` (for a RefConv with groups:
-    before, afterwards is an error). Hooks registered on a replaced layer don't move to its
-    successor.
+    Exact without ``crop``: the plain convolution's weight is the very product that the layer
+    computes in each forward pass. Bias, padding mode, dtype, device, memory format,
+    ``requires_grad`` (of a RefConv: its map's) and train/eval mode stay as they are. A dynamic
+    GMConv is left alone, because its mask depends on the input; so are all convolutions that are
+    not ours (deformable ones, say). Safe to repeat, and right before as well as after mmcv's
+    ``fuse_conv_bn`` (for a RefConv with groups: before, afterwards is an error). Hooks registered
+    on a replaced layer don't move to its successor.
 
     Args:
         model (nn.Module): a layer, backbone, detector or any other network.
@@ -63,14 +65,26 @@ def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = 
             parameters are untouched.
         keep (Container[str]): names of layers (as in ``model.named_modules()``) that stay as
             they are.
+        crop (float, optional): cut rows and columns at the border of a folded kernel in which its
+            mask is below this tolerance, and the padding with them: smaller, faster convolutions,
+            not exact any more, and of another shape than a stock network's. What is cut, and a bound
+            on what it changes, tells :func:`~gmconv_mmdet.conversion.crop.crop_plan`. None: exact.
+
+    Raises:
+        ValueError: ``crop`` isn't above 0 and below 1.
 
     Returns:
         nn.Module: the copy, or ``model`` if in place; where ``model`` is itself such a layer, its
         successor.
     """
+    crops = {} if crop is None else crop_plan(model, crop)
     if not inplace:
         model = copy.deepcopy(model)
     # By layer: one that is used in two places stays one.
-    return exchange(model, {module: plain_conv(module, module.plain_weight())
-                            for name, module in model.named_modules()
-                            if name not in keep and is_foldable(module)})
+    successors = {}
+    for name, module in model.named_modules():
+        if name not in keep and is_foldable(module):
+            successors[module] = plain_conv(module, module.plain_weight())
+            if name in crops:
+                cropped_conv(successors[module], crops[name])
+    return exchange(model, successors)
