@@ -10,6 +10,7 @@ from mmengine.model.weight_init import update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 
 from ..messages import shortened
+from ..pretrained.detector import FEATURES, load_detector
 from ..pretrained.load import load_pretrained
 
 
@@ -18,7 +19,9 @@ class GMPretrainedInit:
     """Weight initialiser: :func:`load_pretrained` from a config.
 
     ``init_cfg=dict(type='GMPretrained', checkpoint='torchvision://resnet50')`` on any backbone, GM
-    or not. MMEngine runs its own ``Pretrained`` after all other initialisers but a foreign one
+    or not; on a whole detector, ``model=dict(init_cfg=...)``, with a detector's checkpoint: heads of
+    another shape start anew (:func:`~gmconv_mmdet.pretrained.detector.load_detector`) and the log
+    names them. MMEngine runs its own ``Pretrained`` after all other initialisers but a foreign one
     before those of the network's children, which would overwrite what was loaded (deformable
     convolutions draw new weights). So this one lets the children initialise themselves first. In a
     list it has to be the last; our own backbones put it there.
@@ -40,7 +43,15 @@ class GMPretrainedInit:
             if hasattr(child, 'init_weights') and not getattr(child, 'is_init', False):
                 child.init_weights()
                 child.is_init = True  # MMEngine passes over it now
-        report = load_pretrained(module, self.checkpoint, **self.options)
+        if hasattr(module, 'backbone') and not self.options['prefix'] and not self.options['allow']:
+            report = load_detector(module, self.checkpoint, self.options['preserve'])
+            anew = [name for name in report.initialized if name.split('.')[0] not in FEATURES]
+            if anew:
+                print_log(f'{report.source} has no fitting weights for {len(anew)} tensors of the '
+                          f'heads, which start anew: {", ".join(anew)}', logger='current',
+                          level=logging.WARNING)
+        else:
+            report = load_pretrained(module, self.checkpoint, **self.options)
         print_log(f'GMPretrained: {report}', logger='current')
         if report.approximated:
             print_log(

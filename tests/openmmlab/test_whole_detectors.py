@@ -1,0 +1,81 @@
+"""Fine-tuning: a plain detector's checkpoint of 80 classes in a GM detector of 3."""
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.runner import load_checkpoint
+
+from gmconv_mmdet.checkpoints import CheckpointError
+from gmconv_mmdet.layers.find_layers import gm_layers
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory, repo):
+    """A detector that has learned something: its batch norms are not those of the start."""
+    register_all_modules()
+    torch.manual_seed(0)
+    model = MODELS.build(config(repo, 'ResNet', 80)).eval()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if 'running' in name:
+                tensor.uniform_(0.5, 1.5)
+    path = tmp_path_factory.mktemp('zoo') / 'plain.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=()))), path)
+    return model, path
+
+
+def config(repo, backbone, classes, **more):
+    cfg = Config.fromfile(repo / 'configs/deeppcb/faster-rcnn_r18-half-gm_fpn_deeppcb.py')
+    cfg.model.backbone.type = backbone
+    if backbone == 'ResNet':
+        cfg.model.backbone.pop('gm_stem')
+    cfg.model.roi_head.bbox_head.num_classes = classes
+    cfg.model.update(more)
+    return cfg.model
+
+
+def same_features(model, reference):
+    image = torch.randn(2, 3, 96, 128)
+    with torch.no_grad():
+        for ours, theirs in zip(model.eval().extract_feat(image), reference.extract_feat(image)):
+            assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+
+
+@pytest.mark.parametrize('way', ['load_from', 'GMPretrained'])
+def test_three_classes_from_eighty(plain, repo, way, tmp_path):
+    reference, path = plain
+    MMLogger.get_instance('fine-tuning', log_file=str(tmp_path / 'log'))
+    init_cfg = dict(type='GMPretrained', checkpoint=str(path)) if way == 'GMPretrained' else None
+    model = MODELS.build(config(repo, 'GMResNet', 3, init_cfg=init_cfg))
+    assert len(gm_layers(model)) == 17
+    model.init_weights()
+    if way == 'load_from':
+        load_checkpoint(model, str(path), map_location='cpu')
+    same_features(model, reference)
+    own, theirs = model.state_dict(), reference.state_dict()
+    for name in ('rpn_head.rpn_cls.weight', 'roi_head.bbox_head.shared_fcs.0.weight'):
+        assert torch.equal(own[name], theirs[name])
+    assert own['roi_head.bbox_head.fc_cls.weight'].shape == (4, 256)
+    if way == 'GMPretrained':
+        said = next(line for line in (tmp_path / 'log').read_text().splitlines()
+                    if 'start anew' in line)
+        assert 'roi_head.bbox_head.fc_cls.weight' in said and 'backbone' not in said.split('anew: ')[1]
+
+
+def test_backbone_and_neck_must_fit(plain, repo, tmp_path):
+    _, path = plain
+    state = torch.load(path)['state_dict']
+    del state['neck.lateral_convs.0.conv.weight']
+    torch.save(dict(state_dict=state), tmp_path / 'without.pth')
+    model = MODELS.build(config(repo, 'GMResNet', 3, init_cfg=dict(
+        type='GMPretrained', checkpoint=str(tmp_path / 'without.pth'))))
+    with pytest.raises(CheckpointError, match='neck.lateral_convs.0.conv.weight'):
+        model.init_weights()
+    backbone = {name[len('backbone.'):]: t for name, t in state.items() if name.startswith('backbone.')}
+    torch.save(dict(state_dict=backbone), tmp_path / 'backbone.pth')
+    model = MODELS.build(config(repo, 'GMResNet', 3, init_cfg=dict(
+        type='GMPretrained', checkpoint=str(tmp_path / 'backbone.pth'))))
+    with pytest.raises(CheckpointError, match='is a whole detector and needs'):
+        model.init_weights()
