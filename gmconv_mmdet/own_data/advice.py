@@ -5,7 +5,7 @@ Rules of thumb, each with its reason; what helps on one data set is for a compar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 from typing import Sequence
 
 import numpy as np
@@ -56,7 +56,7 @@ def advise_scale(sides: np.ndarray, base: tuple[int, int]) -> Scale:
             reason += (f' {lost:.0%} are below 16 px even so: cut the images into tiles, or give a '
                        'larger scale (--scale W H) if the memory allows.')
         return Scale(base, reason)
-    size = tuple(max(32, round(side * factor / 32) * 32) for side in base)
+    size = tuple(ceil(side * factor / 32) * 32 for side in base)
     return Scale((size[0], size[1]), told + f'or more (root of the area). At {size[0]} x {size[1]} '
                  f'they still have about {smallest * factor:.0f} px, and an image has '
                  f'{(size[0] * size[1]) / (base[0] * base[1]):.0%} of the pixels to compute.')
@@ -74,7 +74,8 @@ def advise_anchors(sizes: np.ndarray, smallest: float, largest: float,
 
     Args:
         sizes: ``(n, 2)``, widths and heights in pixels of the network's input.
-        smallest, largest: sides of the base's anchors in pixels.
+        smallest: side of the base's smallest anchor in pixels.
+        largest: of its largest.
         ratios: height by width of the base's anchors.
     """
     sides = np.sqrt(sizes.prod(1))

@@ -144,7 +144,9 @@ def _check_images(images: list[dict], path: Path, folder: Path) -> None:
 
 
 def same_classes(train: AnnotatedSet, val: AnnotatedSet) -> None:
-    """mmdet numbers labels by each file's own order of categories.
+    """Refuse two sets that mmdet would number labels of in different ways.
+
+    It follows each file's own order of categories, not that of ``metainfo``.
 
     Raises:
         OwnDataError: the two files name other categories, or the same ones in another order.

@@ -56,7 +56,8 @@ def config_text(base: Base, train: AnnotatedSet, val_annotations: Path, val_imag
     Args:
         base: to start from.
         train: the training set; boxes and images are counted there.
-        val_annotations, val_images: of the validation set.
+        val_annotations: of the validation set.
+        val_images: of the validation set.
         options: see :class:`Options`.
         split_note: how the data were divided, for a comment.
 
@@ -250,7 +251,7 @@ def _dataloaders(cfg: Any, rescaled: bool, batch_size: int) -> list[str]:
             continue
         evaluator = cfg.get(f'{split}_evaluator')
         is_coco = isinstance(evaluator, Mapping) and str(evaluator.get('type')).endswith('CocoMetric')
-        value = dict(ann_file=Expression('val_annotations'))
+        value: dict[str, Any] = dict(ann_file=Expression('val_annotations'))
         if not is_coco:
             value = dict(type='CocoMetric', metric='bbox', **value)
             if evaluator is not None:
