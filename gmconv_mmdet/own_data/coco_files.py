@@ -195,7 +195,7 @@ def split_set(whole: AnnotatedSet, val_share: float,
 
 
 def _part(content: dict, chosen: set, inside: bool) -> dict:
-    return dict(content,
-                images=[i for i in content['images'] if (i['id'] in chosen) == inside],
-                annotations=[a for a in content['annotations']
-                             if (a['image_id'] in chosen) == inside])
+    kept = [a for a in content['annotations'] if (a['image_id'] in chosen) == inside]
+    return dict(content, images=[i for i in content['images'] if (i['id'] in chosen) == inside],
+                # From 1: pycocotools takes an object with number 0 for one that was missed.
+                annotations=[dict(a, id=number) for number, a in enumerate(kept, 1)])

@@ -412,9 +412,6 @@ def _remarks(train: AnnotatedSet) -> list[str]:
     if empty:
         found.append(f'{empty} images have no box: mmdet leaves them out of training, unless '
                      'train_dataloader.dataset.filter_cfg.filter_empty_gt=False')
-    if any(a['id'] == 0 for a in train.content['annotations']):
-        found.append(f'{train.annotations.name} numbers annotations from 0: should that one be '
-                     'evaluated, pycocotools counts it as missed. Number from 1')
     most = max(Counter(box['image_id'] for box in boxes).values())
     if most > 100:
         found.append(f'an image has {most} boxes, mmdet keeps and COCO\'s AP counts 100 an image')

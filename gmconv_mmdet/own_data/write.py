@@ -85,6 +85,9 @@ def write_own_config(train: tuple[str, str], val: tuple[str, str] | None, base: 
         for path in written:
             path.unlink()
         raise
+    if val and any(a['id'] == 0 for a in validation.content['annotations']):
+        remarks = [*remarks, f'{val_annotations.name} numbers annotations from 0, and pycocotools '
+                   'counts the object with number 0 as missed: number from 1']
     if not has_masks(cfg):
         remarks = [*remarks, 'the base has no convolutions of this package: configs/gmconv/ has '
                    'bases that do']

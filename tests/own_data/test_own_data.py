@@ -148,6 +148,21 @@ def test_divided_by_image_and_seed(tmp_path):
     assert cfg.train_annotations == result.annotations[0].as_posix()
 
 
+def test_an_object_with_number_0_would_count_as_missed(tmp_path):
+    train, val = write_set(tmp_path / 'a'), write_set(tmp_path / 'b')
+    for folder in 'ab':
+        path = tmp_path / folder / 'coco.json'
+        content = json.loads(path.read_text())
+        content['annotations'][0]['id'] = 0
+        path.write_text(json.dumps(content))
+    result = write_own_config(train, val, FASTER, tmp_path / 'my.py', SCRATCH)
+    assert 'numbers annotations from 0' in result.remarks[0]
+    divided = write_own_config(train, None, FASTER, tmp_path / 'divided.py', SCRATCH)
+    assert not divided.remarks
+    for path in divided.annotations:
+        assert min(a['id'] for a in json.loads(path.read_text())['annotations']) == 1
+
+
 def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
     train = write_set(tmp_path / 'all')
     (tmp_path / 'my_val.json').write_text('mine')
