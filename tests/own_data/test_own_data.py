@@ -268,7 +268,7 @@ def test_literals_are_python():
 def test_tool_answers_in_one_line(tmp_path, repo):
     run = subprocess.run([sys.executable, repo / 'tools' / 'own_data.py', str(tmp_path),
                           str(tmp_path), '--out', str(tmp_path / 'my.py')],
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                         capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.strip().splitlines()[-1].startswith('OwnDataError:')
     assert 'Traceback' not in run.stderr
