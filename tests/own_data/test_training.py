@@ -38,7 +38,8 @@ def mmdet_tool(name, *arguments):
 @pytest.mark.parametrize('data, base', [
     ('coco128', 'configs/gmconv/faster-rcnn_r50-gm-stem-l1_fpn_1x_coco.py'),
     ('deeppcb', 'configs/gmconv/cascade-rcnn_r50-gm-stem-l1_fpn_1x_coco.py'),
-    ('deeppcb', 'configs/gmconv/retinanet_r50-gm-stem-l1_fpn_1x_coco.py'),
+    pytest.param('deeppcb', 'configs/gmconv/retinanet_r50-gm-stem-l1_fpn_1x_coco.py',
+                 marks=pytest.mark.nightly),
 ])
 def test_trains_tests_and_detects(shared_data, tmp_path, data, base):
     folder = shared_data / data
