@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmengine.config import Config
@@ -77,12 +77,13 @@ def roi_assignment(cfg: Config) -> Tuple[Optional[int], float]:
     return len(extractor['featmap_strides']), extractor.get('finest_scale', FINEST_SCALE)
 
 
-def resized_boxes(annotations: Union[str, Path], scale: Tuple[int, int],
+def resized_boxes(annotations: Union[str, Path, Mapping[str, Any]], scale: Tuple[int, int],
                   keep_ratio: bool = True) -> np.ndarray:
     """Widths and heights of all boxes of a COCO file as the network sees them.
 
     Args:
-        annotations: a COCO ``instances_*.json``. Crowds and empty boxes are left out.
+        annotations: a COCO ``instances_*.json``, or what it holds. Crowds and empty boxes are left
+            out.
         scale: ``(W, H)`` to which images are resized, as in a config.
         keep_ratio: fit into ``scale``, as MMDetection's ``Resize``, else stretch.
 
@@ -93,12 +94,14 @@ def resized_boxes(annotations: Union[str, Path], scale: Tuple[int, int],
         ValueError: if the file isn't a COCO annotation file.
     """
     try:
-        content = json.loads(Path(annotations).read_text(encoding='utf-8'))
+        content = annotations if isinstance(annotations, Mapping) else json.loads(
+            Path(annotations).read_text(encoding='utf-8'))
         images = {image['id']: (image['width'], image['height']) for image in content['images']}
         boxes = [(images[a['image_id']], a['bbox'][2:]) for a in content['annotations']
                  if not a.get('iscrowd') and min(a['bbox'][2:]) > 0]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{annotations} is no COCO annotation file with images (id, width, '
+        name = 'this' if isinstance(annotations, Mapping) else annotations
+        raise ValueError(f'{name} is no COCO annotation file with images (id, width, '
                          f'height) and annotations (image_id, bbox): {error!r}') from error
     factors = [_factor(image, scale, keep_ratio) for image, _ in boxes]
     sizes = np.array([box for _, box in boxes], float).reshape(-1, 2)
