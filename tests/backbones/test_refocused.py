@@ -230,12 +230,12 @@ def test_copies_and_pickles():
 
 def test_a_basis_is_loaded_until_it_is_drawn_anew():
     net = refocused_resnet(source=plain_resnet(), init_cfg=[])
-    net.zero_init_residual = False
     bases = {name: net.get_submodule(name).weight.clone() for name in maps(net)}
     net.init_weights()  # draws some layers only, or none
     for name, basis in bases.items():
         layer = net.get_submodule(name)
         assert layer.basis_loaded == torch.equal(layer.weight, basis)
+    assert net.conv1.basis_loaded
 
 
 @pytest.mark.parametrize('name, body', [
