@@ -4,8 +4,8 @@ arXiv 2302.04544) and RefConv (refocusing convolution, arXiv 2310.10563).
 With torch alone: the layers, conversion and folding of any network, loading of pretrained weights.
 Where mmengine, mmcv and mmdet are installed, importing this package also registers ``GMConv``,
 ``RefConv``, ``GMResNet``, ``GMBackbone``, ``RefConvBackbone``, ``CifarResNet``, ``GMPretrained`` and
-our hooks, and lets MMEngine load its own training checkpoints where torch is 2.6 or newer (docs/import.md). A config
-imports it with ``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
+our hooks, and lets MMEngine load its own training checkpoints where torch is 2.6 or newer
+(docs/import.md). A config imports it with ``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
 """
 import importlib
 import importlib.util
@@ -54,8 +54,8 @@ if sys.argv[:1] != ['-m']:
 
 __all__ = [
     'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMResNet', 'RefConv2d',
-    'RefConvBackbone', 'SigmaLogHook', 'SigmaPredictor', '__version__', 'analyze_receptive_field', 'area_ratio',
-    'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
+    'RefConvBackbone', 'SigmaLogHook', 'SigmaPredictor', '__version__',
+    'analyze_receptive_field', 'area_ratio', 'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
 ]
 if _MISSING:
     __all__ = [name for name in __all__ if name not in _OPENMMLAB]

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from inspect import Parameter, signature
 
-import torch.nn as nn
 from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmengine.logging import print_log

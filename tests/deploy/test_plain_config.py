@@ -88,7 +88,8 @@ def test_the_rest_of_a_config():
 
 
 def test_other_types_of_ours_keep_the_import():
-    assert {'GMConv', 'GMResNet', 'GMBackbone', 'RefConvBackbone', 'GMPretrained', 'FoldGMConvHook'} <= our_names()
+    assert {'GMConv', 'GMResNet', 'GMBackbone', 'RefConvBackbone', 'GMPretrained',
+            'FoldGMConvHook'} <= our_names()
     cfg = config(dict(type='GMResNet', depth=18, gm_stem='static'),
                  other=[dict(model=dict(type='CifarResNet'))])
     folded = folded_config(cfg, keep_dynamic=False)

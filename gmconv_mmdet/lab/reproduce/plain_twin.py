@@ -15,8 +15,8 @@ GM_HOOKS = ('SigmaLogHook', 'FoldGMConvHook')
 def plain_twin(cfg: Config) -> Config:
     """A copy of ``cfg`` without masks and maps: ``GMResNet`` becomes mmdet's ``ResNet``,
     ``GMBackbone`` and ``RefConvBackbone`` the backbone in them, ``conv_cfg=dict(type='GMConv')`` (or
-    ``RefConv``) goes, wherever in the model they stand. ``GMPretrained`` stays: it loads plain networks too. Hooks that look after
-    masks go. All else, optimizer and schedule included, stays as it is.
+    ``RefConv``) goes, wherever in the model they stand. ``GMPretrained`` stays: it loads plain
+    networks too. Hooks that look after masks go. All else, optimizer and schedule included, stays as it is.
 
     Raises:
         ValueError: there is nothing of this package in the model.
@@ -24,8 +24,8 @@ def plain_twin(cfg: Config) -> Config:
     twin = copy.deepcopy(cfg)
     model = _plain(twin.model)
     if model == twin.model:
-        raise ValueError('the config\'s model has no GMResNet, GMBackbone, RefConvBackbone, GMConv or RefConv: '
-                         'it is its own plain twin. --config takes the config with GMConv; with '
+        raise ValueError('the config\'s model has no GMResNet, GMBackbone, RefConvBackbone, '
+                         'GMConv or RefConv: it is its own plain twin. --config takes the config with GMConv; with '
                          '--against OTHER_CONFIG any two configs are compared')
     twin._cfg_dict['model'] = ConfigDict(model)
     if twin.get('custom_hooks'):
