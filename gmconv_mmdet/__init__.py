@@ -3,9 +3,9 @@ arXiv 2302.04544) and RefConv (refocusing convolution, arXiv 2310.10563).
 
 With torch alone: the layers, conversion and folding of any network, loading of pretrained weights.
 Where mmengine, mmcv and mmdet are installed, importing this package also registers ``GMConv``,
-``RefConv``, ``GMResNet``, ``GMBackbone``, ``CifarResNet``, ``GMPretrained`` and our hooks, and lets
-MMEngine load its own training checkpoints where torch is 2.6 or newer (docs/import.md). A config
-imports it with ``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
+``RefConv``, ``GMResNet``, ``GMBackbone``, ``RefConvBackbone``, ``CifarResNet``, ``GMPretrained`` and
+our hooks, and lets MMEngine load its own training checkpoints where torch is 2.6 or newer
+(docs/import.md). A config imports it with ``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
 """
 import importlib
 import importlib.util
@@ -16,7 +16,7 @@ from .version import __version__
 # What needs more than torch: name -> module that has it, loaded when first asked for.
 _OPENMMLAB = {
     'FastCocoMetric': 'evaluation', 'FoldGMConvHook': 'hooks', 'GMBackbone': 'backbones',
-    'GMResNet': 'backbones', 'SigmaLogHook': 'hooks',
+    'GMResNet': 'backbones', 'RefConvBackbone': 'backbones', 'SigmaLogHook': 'hooks',
 }
 _LAZY = {'analyze_receptive_field': ('receptive_field.analyze', 'analyze'),
          'area_ratio': ('visualization.erf', 'area_ratio')}
@@ -42,7 +42,7 @@ if sys.argv[:1] != ['-m']:
     if not _MISSING:
         try:
             from . import register
-            from .backbones import GMBackbone, GMResNet
+            from .backbones import GMBackbone, GMResNet, RefConvBackbone
             from .evaluation import FastCocoMetric
             from .hooks import FoldGMConvHook, SigmaLogHook
         except Exception as error:
@@ -54,8 +54,8 @@ if sys.argv[:1] != ['-m']:
 
 __all__ = [
     'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMResNet', 'RefConv2d',
-    'SigmaLogHook', 'SigmaPredictor', '__version__', 'analyze_receptive_field', 'area_ratio',
-    'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
+    'RefConvBackbone', 'SigmaLogHook', 'SigmaPredictor', '__version__',
+    'analyze_receptive_field', 'area_ratio', 'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
 ]
 if _MISSING:
     __all__ = [name for name in __all__ if name not in _OPENMMLAB]

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from mmengine.registry import MODELS
 
-from .backbones import CifarResNet, GMBackbone, GMResNet
+from .backbones import CifarResNet, GMBackbone, GMResNet, RefConvBackbone
 from .evaluation import FastCocoMetric
 from .hooks import DivergenceHook, ExactResumeHook, FoldGMConvHook, SafeCheckpointHook, SigmaLogHook
 from .layers import GMConv2d, RefConv2d
@@ -18,4 +18,5 @@ register_zoos()
 register_loader()
 
 __all__ = ['CifarResNet', 'DivergenceHook', 'ExactResumeHook', 'FastCocoMetric', 'FoldGMConvHook',
-           'GMBackbone', 'GMPretrainedInit', 'GMResNet', 'SafeCheckpointHook', 'SigmaLogHook']
+           'GMBackbone', 'GMPretrainedInit', 'GMResNet', 'RefConvBackbone', 'SafeCheckpointHook',
+           'SigmaLogHook']

@@ -6,8 +6,9 @@ _base_ = './faster-rcnn_r50_fpn_1x_coco.py'
 # starts from these.
 model = dict(
     backbone=dict(
-        type='GMResNet',
-        kind='RefConv',
-        gm_stem=None,
-        gm_stages=(False, True, True, True),
-        gm_cfg=dict(init='identity')))
+        _delete_=True,
+        type='RefConvBackbone',
+        stem=False,
+        body=['layer2', 'layer3', 'layer4'],
+        ref_cfg=dict(init='identity'),
+        backbone=_base_.model.backbone))

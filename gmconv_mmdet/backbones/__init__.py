@@ -1,5 +1,6 @@
 from .cifar_resnet import CifarResNet
 from .gm_backbone import GMBackbone
 from .gm_resnet import GMResNet
+from .refconv_backbone import RefConvBackbone
 
-__all__ = ['CifarResNet', 'GMBackbone', 'GMResNet']
+__all__ = ['CifarResNet', 'GMBackbone', 'GMResNet', 'RefConvBackbone']

@@ -4,6 +4,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+# Of GMResNet and GMBackbone, which placed RefConv, too, up to version 0.1.
+NO_KIND = ('all layers are GMConv, leave it out. RefConv is placed by backbone=dict('
+           'type=\'RefConvBackbone\', backbone=dict(type=\'ResNet\', ...), stem=True, '
+           'body=[\'layer1\', ...])')
+
 
 def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str],
                    instead: Mapping[str, str] | None = None, otherwise: str = '') -> None:

@@ -3,13 +3,12 @@ from __future__ import annotations
 
 import logging
 
-import torch.nn as nn
 from mmengine.logging import print_log
 
-from ..layers import GMConv2d, redrawing
+from ..layers import GMConv2d
 from ..layers.find_layers import gm_layers
 from ..messages import shortened
-from ..openmmlab.start_weights import is_gm_pretrained, names_start_weights
+from .converted_backbone import ConvertedBackbone, stage_of
 
 
 def check_freeze_masks(freeze_masks: bool) -> None:
@@ -21,7 +20,7 @@ def check_freeze_masks(freeze_masks: bool) -> None:
             'checkpoint brings them')
 
 
-class FrozenMasks(nn.Module):
+class FrozenMasks(ConvertedBackbone):
     """Mixin, before a backbone's class: masks of frozen stages learn, or are frozen with them.
 
     mmdet's backbones freeze all that a frozen stage holds, at every ``train()``. A mask frozen at
@@ -34,7 +33,7 @@ class FrozenMasks(nn.Module):
     That is settled when the network is built, as DistributedDataParallel fixes there what gets
     gradients. From then on a mask's ``requires_grad`` is the user's: ``train()`` leaves it alone.
 
-    A frozen layer is one whose weight (of a refocused kernel: whose map) is frozen.
+    A frozen layer is one whose weight is frozen.
     """
 
     def settle_frozen_masks(self, freeze_masks: bool) -> None:
@@ -64,8 +63,7 @@ class FrozenMasks(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def train(self, mode: bool = True):
-        """As the backbone's own, which may return nothing and freezes its stages again, but for the
-        masks; returns ``self``, as ``nn.Module`` does."""
+        """As the backbone's own, which freezes its stages again, but for the masks."""
         before = [(layer, layer.kernel_is_frozen,
                    [(parameter, parameter.requires_grad) for parameter in layer.mask_parameters()])
                   for layer in gm_layers(self).values()]
@@ -79,13 +77,9 @@ class FrozenMasks(nn.Module):
         return self
 
     def init_weights(self) -> None:
-        """As the backbone's own, ``GMPretrained`` last; then says what became of frozen stages."""
-        if isinstance(self.init_cfg, (list, tuple)):
-            self.init_cfg = sorted(self.init_cfg, key=is_gm_pretrained)
-        with redrawing(self):
-            super().init_weights()
+        """As :meth:`ConvertedBackbone.init_weights`; then says what became of frozen stages."""
+        super().init_weights()
         if not getattr(self, 'start_weights_left_out', False):  # a resume: it was said at the start
-            self._warn_of_random_frozen_weights()
             self._report_frozen_masks()
 
     def frozen_untrained_masks(self) -> list[str]:
@@ -94,22 +88,6 @@ class FrozenMasks(nn.Module):
         return [name for name, layer in gm_layers(self).items() if layer.mask_is_initial()
                 and not any(p.requires_grad for p in layer.mask_parameters())]
 
-    def _warn_of_random_frozen_weights(self) -> None:
-        if names_start_weights(self):
-            return
-        # A RefConv's basis is a buffer, always frozen; one never loaded is an error of its own.
-        stages = {_stage(name): None for name, layer in self.named_modules()
-                  if isinstance(layer, nn.Conv2d) and isinstance(layer.weight, nn.Parameter)
-                  and not layer.weight.requires_grad}
-        if stages:
-            print_log(
-                f'Frozen at random weights (frozen_stages={getattr(self, "frozen_stages", None)}, '
-                f'init_cfg without a checkpoint): {", ".join(stages)} never learn anything, unless '
-                'load_from, resume or the whole detector\'s init_cfg brings weights. Give the '
-                'backbone init_cfg=dict(type=\'GMPretrained\', checkpoint=...), or train it from '
-                'scratch with frozen_stages=-1 and norm_eval=False.',
-                logger='current', level=logging.WARNING)
-
     def _report_frozen_masks(self) -> None:
         untrained = self.frozen_untrained_masks()
         fates: dict[str, dict[str, list[str]]] = {}
@@ -117,7 +95,7 @@ class FrozenMasks(nn.Module):
             learns = any(parameter.requires_grad for parameter in layer.mask_parameters())
             fate = ('learn' if learns else 'are frozen untrained' if name in untrained else
                     'come trained and are frozen')
-            fates.setdefault(_stage(name), {}).setdefault(fate, []).append(name)
+            fates.setdefault(stage_of(name), {}).setdefault(fate, []).append(name)
         if not fates:
             return
         told = '; '.join(
@@ -132,8 +110,3 @@ class FrozenMasks(nn.Module):
         print_log(f'Masks of frozen stages (frozen_stages={getattr(self, "frozen_stages", None)}, '
                   f'freeze_masks={self.freeze_masks!r}): {told}{advice}.',
                   logger='current', level=level)
-
-
-def _stage(name: str) -> str:
-    """``layer1.0.conv2`` is in the stage ``layer1``, ``conv1`` is a stage of its own."""
-    return name.split('.')[0]

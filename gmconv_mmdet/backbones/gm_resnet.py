@@ -1,4 +1,4 @@
-"""mmdet's ResNet with Gaussian Mask or refocusing convolutions in the stem and in chosen stages."""
+"""mmdet's ResNet with Gaussian Mask convolutions in the stem and in chosen stages."""
 from __future__ import annotations
 
 import copy
@@ -6,21 +6,19 @@ import logging
 from collections.abc import Sequence
 from inspect import Parameter, signature
 
-import torch.nn as nn
 from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmengine.logging import print_log
 
-from ..conversion.swap import check_gm_stem, is_plain_conv, layer_options, spatial_convs, swap
-from ..layers import GMConv2d, RefocusedKernel
-from .argument_names import refuse_unknown
+from ..conversion.swap import check_gm_stem, is_plain_conv, spatial_convs, swap
+from ..layers import GMConv2d
+from .argument_names import NO_KIND, refuse_unknown
 from .frozen_masks import FrozenMasks, check_freeze_masks
 
 
 @MODELS.register_module()
 class GMResNet(FrozenMasks, ResNet):
-    """ResNet whose convolutions larger than 1x1 are GMConv (or RefConv) in the stem and in chosen
-    stages.
+    """ResNet whose convolutions larger than 1x1 are GMConv in the stem and in chosen stages.
 
     The paper's "GMConv" network is the default: stem dynamic, stages static (arXiv 2302.04544,
     section III); ``gm_stem='static'`` gives its "S-GMConv". Names and shapes are those of mmdet's
@@ -32,20 +30,15 @@ class GMResNet(FrozenMasks, ResNet):
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.
-        kind ('GMConv' | 'RefConv' | 'GMRefConv'): what the chosen convolutions become. RefConv:
-            :class:`RefConv2d`, trained on top of the weights that are loaded; GMRefConv:
-            :class:`GMRefConv2d`, masks on refocused kernels, a combination of ours.
         gm_stem ('dynamic' | 'static' | None): mask in the stem. Of the three convolutions of a
-            ``deep_stem`` the first becomes dynamic, the others static. For RefConv, which has no
-            masks: True or None.
+            ``deep_stem`` the first becomes dynamic, the others static.
         gm_stages (Sequence[bool], optional): for each stage whether its convolutions larger than
-            1x1 become static GMConv, or RefConv; ``num_stages`` long. By default those of all
-            stages do. A stage has those or DCN, not both.
+            1x1 become static GMConv; ``num_stages`` long. By default those of all stages do. A
+            stage has those or DCN, not both.
         gm_cfg (dict, optional): further arguments of every layer: ``init_sigma``,
             ``sigma_pattern``, ``reduction``, ``preserve`` (False: take plain weights as they are,
             without dividing them by the mask), ``input_scale`` (for a dynamic stem on images that
-            are not normalised) of :class:`GMConv2d`; ``map_kernel_size``, ``init`` of
-            :class:`RefConv2d`.
+            are not normalised) of :class:`GMConv2d`.
         freeze_masks (bool): whether masks of frozen stages are frozen with them: the paper's
             protocol, for checkpoints that bring trained masks. See
             :class:`~gmconv_mmdet.backbones.frozen_masks.FrozenMasks`.
@@ -60,8 +53,7 @@ class GMResNet(FrozenMasks, ResNet):
     def __init__(self,
                  depth: int,
                  *,
-                 kind: str = 'GMConv',
-                 gm_stem: str | bool | None = 'dynamic',
+                 gm_stem: str | None = 'dynamic',
                  gm_stages: Sequence[bool] | None = None,
                  gm_cfg: dict | None = None,
                  freeze_masks: bool = False,
@@ -70,13 +62,13 @@ class GMResNet(FrozenMasks, ResNet):
                  dcn: dict | None = None,
                  stage_with_dcn: Sequence[bool] = (False, False, False, False),
                  **kwargs) -> None:
-        refuse_unknown('GMResNet', kwargs, _ARGUMENTS)
+        refuse_unknown('GMResNet', kwargs, _ARGUMENTS, dict(kind=NO_KIND))
         if depth not in self.arch_settings:
             raise ValueError(f'depth must be one of {list(self.arch_settings)}, got {depth!r}')
         if num_stages not in (1, 2, 3, 4):
             raise ValueError(f'num_stages must be 1, 2, 3 or 4, got {num_stages!r}')
         gm_cfg = dict(gm_cfg or {})
-        check_gm_stem(gm_stem, gm_cfg, kind)
+        check_gm_stem(gm_stem, gm_cfg)
         if gm_stages is None:
             gm_stages = (True, ) * num_stages
         if (isinstance(gm_stages, str) or not isinstance(gm_stages, Sequence)
@@ -97,7 +89,7 @@ class GMResNet(FrozenMasks, ResNet):
                     if gm and deform]
             if both:
                 raise ValueError(
-                    f'a stage has {kind} or DCN, not both: {", ".join(both)} would have the two. '
+                    f'a stage has GMConv or DCN, not both: {", ".join(both)} would have the two. '
                     'Set gm_stages='
                     f'{tuple(g and not d for g, d in zip(gm_stages, stage_with_dcn))} '
                     f'to keep the DCN. Got gm_stages={tuple(gm_stages)}, '
@@ -107,30 +99,28 @@ class GMResNet(FrozenMasks, ResNet):
                          stage_with_dcn=stage_with_dcn, **kwargs)
         self.gm_stem = gm_stem
         self.gm_stages = tuple(gm_stages)
-        body = layer_options(kind, 'static', gm_cfg)
         if gm_stem:
             stem = [name for name in spatial_convs(self) if not name.startswith('layer')]
-            swap(self, stem[:1], **layer_options(kind, gm_stem, gm_cfg))
-            swap(self, stem[1:], **body)
+            swap(self, stem[:1], dynamic=gm_stem == 'dynamic', **gm_cfg)
+            swap(self, stem[1:], dynamic=False, **gm_cfg)
         for layer, has_gm in zip(self.res_layers, self.gm_stages):
             if has_gm:
                 names = spatial_convs(getattr(self, layer))
-                swap(self, [f'{layer}.{name}' for name in names], **body)
+                swap(self, [f'{layer}.{name}' for name in names], dynamic=False, **gm_cfg)
         self.settle_frozen_masks(freeze_masks)
         print_log(f'GMResNet-{depth}: {self.placement_summary()}', logger='current',
                   level=logging.DEBUG)
 
     def placement(self) -> dict[str, str]:
-        """What each convolution is: name -> ``'dynamic'``, ``'static'``, ``'refocused'``,
-        ``'dynamic refocused'``, ``'static refocused'``, ``'plain'``, or, for other kinds, the
-        class's name (``'DeformConv2dPack'``). A 1x1 convolution is always plain."""
+        """What each convolution is: name -> ``'dynamic'``, ``'static'``, ``'plain'``, or, for other
+        kinds, the class's name (``'DeformConv2dPack'``). A 1x1 convolution is always plain."""
         kinds: dict[str, str] = {}
         for name, module in self.named_modules():
             if name.rpartition('.')[0] in kinds:
                 continue  # the offset branch inside a deformable convolution
-            if isinstance(module, (GMConv2d, RefocusedKernel)):
-                kinds[name] = _kind(module)
-            elif is_plain_conv(module):
+            if isinstance(module, GMConv2d) and module.mask_parameters():
+                kinds[name] = 'dynamic' if module.dynamic else 'static'
+            elif isinstance(module, GMConv2d) or is_plain_conv(module):
                 kinds[name] = 'plain'
             elif hasattr(module, 'kernel_size') and hasattr(module, 'weight'):
                 kinds[name] = type(module).__name__
@@ -153,10 +143,3 @@ class GMResNet(FrozenMasks, ResNet):
 _ARGUMENTS = [*dict.fromkeys(
     name for cls in (GMResNet, ResNet) for name, argument in signature(cls).parameters.items()
     if argument.kind is not Parameter.VAR_KEYWORD)]
-
-
-def _kind(layer: nn.Conv2d) -> str:
-    masked = isinstance(layer, GMConv2d) and layer.mask_parameters()
-    mask = [('dynamic' if layer.dynamic else 'static')] if masked else []
-    refocused = isinstance(layer, RefocusedKernel) and layer.convmap is not None
-    return ' '.join(mask + ['refocused'] * refocused) or 'plain'

@@ -8,37 +8,25 @@ from __future__ import annotations
 
 import torch.nn as nn
 
-from ..layers import GMConv2d, GMRefConv2d, RefConv2d, RefocusedKernel
+from ..layers import GMConv2d, RefConv2d
 from ..layers.conv_arguments import conv_arguments
 
 # Subclasses that compute what nn.Conv2d does: mmcv's wrapper differs for empty inputs only, which
 # torch handles by now. Others (deformable, weight-standardised, ...) don't, and are left alone.
 PLAIN_SUBCLASSES = ('mmcv.cnn.bricks.wrappers.Conv2d', )
 
-KINDS = {'GMConv': GMConv2d, 'RefConv': RefConv2d, 'GMRefConv': GMRefConv2d}
+KINDS = {'GMConv': GMConv2d, 'RefConv': RefConv2d}
 GM_STEMS = ('dynamic', 'static', None)
-REF_STEMS = (True, False, None)
 
 
-def check_gm_stem(gm_stem: str | bool | None, gm_cfg: dict, kind: str = 'GMConv') -> None:
-    """Raise a ``ValueError`` that names the rule and the value for a kind or a stem that there is
-    not, or for ``gm_cfg`` with a second opinion on it."""
-    if kind not in KINDS:
-        raise ValueError(f'kind must be one of {tuple(KINDS)}, got {kind!r}')
-    if kind == 'RefConv' and not (gm_stem is None or isinstance(gm_stem, bool)):
-        raise ValueError(f'gm_stem must be one of {REF_STEMS} with kind=\'RefConv\', which has no '
-                         f'masks, got {gm_stem!r}')
-    if kind != 'RefConv' and gm_stem not in GM_STEMS:
+def check_gm_stem(gm_stem: str | None, gm_cfg: dict) -> None:
+    """Raise a ``ValueError`` that names the rule and the value for a stem that there is not, or for
+    ``gm_cfg`` with a second opinion on it."""
+    if gm_stem not in GM_STEMS:
         raise ValueError(f'gm_stem must be one of {GM_STEMS}, got {gm_stem!r}')
     if 'dynamic' in gm_cfg:
         raise ValueError('gm_cfg must not hold "dynamic": gm_stem says what the stem is, and all '
                          'else is static')
-
-
-def layer_options(kind: str, mask: str | bool, gm_cfg: dict) -> dict:
-    """Options of :func:`swap` for layers of a kind, with a mask ``'dynamic'`` or ``'static'``,
-    which means nothing to RefConv."""
-    return dict(gm_cfg, kind=kind, **({} if kind == 'RefConv' else {'dynamic': mask == 'dynamic'}))
 
 
 def is_plain_conv(module: nn.Module) -> bool:
@@ -67,7 +55,7 @@ def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **op
 
     Args:
         conv (nn.Conv2d): its weight is shared, not copied; RefConv's basis shares its numbers.
-        kind ('GMConv' | 'RefConv' | 'GMRefConv'): of layer.
+        kind ('GMConv' | 'RefConv'): of layer.
         trained (bool): the weight holds what a network learned, so that a RefConv may be trained on
             it. A network that was only just built has to load its weights first.
         **options: further arguments of the layer.
@@ -80,7 +68,7 @@ def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **op
                         **options)
     layer.bias = conv.bias
     learns = conv.weight.requires_grad  # a frozen layer's mask and map are frozen with it
-    if isinstance(layer, RefocusedKernel) and layer.convmap is not None:
+    if isinstance(layer, RefConv2d) and layer.convmap is not None:
         if not learns and layer.convmap.init == 'paper':
             raise ValueError(
                 'a frozen convolution can\'t be refocused with init=\'paper\': its map would stay '
@@ -104,7 +92,7 @@ def swap(module: nn.Module, names: list[str], kind: str = 'GMConv', **options) -
     Args:
         module (nn.Module): the network, or a part of it.
         names (list[str]): dotted names below ``module``, as from :func:`spatial_convs`.
-        kind ('GMConv' | 'RefConv' | 'GMRefConv'): of layer.
+        kind ('GMConv' | 'RefConv'): of layer.
         **options: as of :func:`converted`: ``dynamic`` and ``init_sigma`` of GMConv, ``init`` of
             RefConv, ``trained`` ...
 

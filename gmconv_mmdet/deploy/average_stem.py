@@ -47,6 +47,6 @@ def average_masks(model: nn.Module, sigmas: Mapping[str, Tensor]) -> nn.Module:
     """
     model = copy.deepcopy(model)
     return exchange(model, {
-        layer: plain_conv(layer, layer.unmasked_weight() * gaussian_mask(
+        layer: plain_conv(layer, layer.weight * gaussian_mask(
             layer.kernel_size, sigmas[name].to(layer.weight.device)).to(layer.weight.dtype))
         for name, layer in dynamic_layers(model).items()})

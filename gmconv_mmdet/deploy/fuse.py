@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..backbones import GMResNet
 from ..conversion.fold import fold_gmconv, folding_changes
-from ..layers import GMConv2d, RefConv2d, RefocusedKernel
+from ..layers import GMConv2d, RefConv2d
 from ..layers.find_layers import dynamic_layers
 from .annotated_images import AnnotatedImages
 from .average_stem import average_masks, watch_sigmas
@@ -181,8 +181,7 @@ def _left(model: nn.Module) -> dict[str, str]:
 def _kind(layer: nn.Conv2d) -> str:
     if isinstance(layer, RefConv2d):
         return 'RefConv'
-    return (f'{"dynamic" if layer.dynamic else "static"} '
-            f'{"GMRefConv" if isinstance(layer, RefocusedKernel) else "GMConv"}')
+    return f'{"dynamic" if layer.dynamic else "static"} GMConv'
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from ..conversion.swap import KINDS
 
 PACKAGE = __name__.partition('.')[0]
-_GM_ARGUMENTS = ('kind', 'gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
+_GM_ARGUMENTS = ('gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
 
 
 def type_name(node: Any) -> str:
@@ -45,10 +45,9 @@ def folded_config(cfg: Config, keep_dynamic: bool) -> Config:
     """The config of the folded model.
 
     * ``GMResNet`` becomes ``ResNet``; with a dynamic stem it stays, without GMConv in its stages.
-    * ``GMBackbone`` becomes the backbone within; with a dynamic stem it stays, without masks in the
-      body.
-    * ``conv_cfg=dict(type='GMConv', ...)`` becomes ``Conv2d`` unless it is dynamic; so do RefConv
-      and GMRefConv.
+    * ``GMBackbone`` and ``RefConvBackbone`` become the backbone within; a ``GMBackbone`` with a
+      dynamic stem stays, without masks in the body.
+    * ``conv_cfg=dict(type='GMConv', ...)`` becomes ``Conv2d`` unless it is dynamic; so does RefConv.
     * ``GMPretrained`` goes: the weights are in the checkpoint. ``FastCocoMetric`` becomes
       ``CocoMetric``, which prints the same numbers. Hooks of ours go: there is nothing to fold or
       log.
@@ -87,12 +86,13 @@ def _folded(node: Any, keep_dynamic: bool) -> Any:
         return dict(type='Conv2d')
     if kind == 'FastCocoMetric':
         return dict(node, type='mmdet.CocoMetric')
-    if kind not in ('GMResNet', 'GMBackbone'):
+    if kind not in ('GMResNet', 'GMBackbone', 'RefConvBackbone'):
         return node
-    if keep_dynamic and node.get('gm_stem', 'dynamic') == 'dynamic':
+    if (keep_dynamic and kind != 'RefConvBackbone'
+            and node.get('gm_stem', 'dynamic') == 'dynamic'):
         return dict(node, **({'gm_body': None} if kind == 'GMBackbone' else
                              {'gm_stages': (False, ) * node.get('num_stages', 4)}))
-    if kind == 'GMBackbone':
+    if kind != 'GMResNet':
         inner = dict(node['backbone'])
         if node.get('init_cfg') is not None:
             inner['init_cfg'] = node['init_cfg']

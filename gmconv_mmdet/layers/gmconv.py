@@ -157,17 +157,12 @@ class GMConv2d(nn.Conv2d):
             return self.weight.new_ones(self.kernel_size)
         return circular_mask(self._exponents, self.sigma)
 
-    def unmasked_weight(self) -> Tensor:
-        """What the mask is multiplied onto, ``(C_out, C_in / groups, K_h, K_w)``."""
-        return self.weight
-
     def plain_weight(self) -> Tensor | None:
         """Weight of the ``nn.Conv2d`` that this layer equals, ``(C_out, C_in / groups, K_h, K_w)``;
         None where there is none, because the mask depends on the input."""
         if self.dynamic:
             return None
-        weight = self.unmasked_weight()
-        return weight if self.sigma is None else weight * self.mask()
+        return self.weight if self.sigma is None else self.weight * self.mask()
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C_in, H, W)`` or ``(C_in, H, W)`` to what ``nn.Conv2d`` gives with the masked

@@ -1,24 +1,19 @@
 """Re-parameterized Refocusing Convolution (RefConv, arXiv 2310.10563): a trained kernel is frozen
 as a basis, and what trains instead is a small convolution over the kernel itself. Afterwards the
-resulting kernel is multiplied out and a plain convolution is left.
+resulting kernel is folded and a plain convolution is left.
 
 Differences from the authors' code (github.com/Aiolus-X/RefConv): bias, dilation and every other
-argument of ``nn.Conv2d`` work; kernels need not be square; ``init='identity'``, and the mask on the
-refocused kernel (:class:`GMRefConv2d`), are ours; a basis that was never loaded is an error, where
-theirs is a network of zeros.
+argument of ``nn.Conv2d`` work; kernels need not be square; ``init='identity'`` is ours; a basis that
+was never loaded is an error, where theirs is a network of zeros.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
-
-from .gmconv import GMConv2d
 
 REF_INITS = ('paper', 'identity')
 
@@ -78,9 +73,36 @@ class ConvMap(nn.Module):
         return f'{tuple(self.weight.shape)}, init={self.init!r}'
 
 
-class RefocusedKernel(nn.Module):
-    """Mixin, before a subclass of ``nn.Conv2d``: its weight becomes the frozen basis of a refocused
-    kernel. See :class:`RefConv2d`."""
+class RefConv2d(nn.Conv2d):
+    r"""``nn.Conv2d`` with the kernel :math:`W = W_b + T(W_b)`, see :func:`refocus`.
+
+    ``weight`` is the basis :math:`W_b`: under the name that ``nn.Conv2d`` has for its weight, so
+    that any plain checkpoint fits, but a buffer, without gradient and weight decay. What trains is
+    ``convmap.weight``, ``C_in * C_out * k_h * k_w`` numbers, and ``bias``. Weight decay on the map
+    pulls the kernel towards the basis.
+
+    In training mode the basis must have been loaded, by whatever ends in ``load_state_dict``
+    (checkpoints, resume), by :func:`~gmconv_mmdet.load_pretrained`, or by :meth:`load_basis`;
+    ``basis_loaded`` says whether it was. Copies and pickles keep that. Without gradients or in
+    evaluation mode an unloaded layer computes with its random basis, as an untrained ``nn.Conv2d``.
+
+    A 1x1 kernel has nothing to refocus: such a layer is a plain, trained convolution, which lets
+    ``conv_cfg=dict(type='RefConv')`` reach networks that have some.
+
+    It derives from ``nn.Conv2d`` directly because MMEngine's initialisers look no further than a
+    layer's class and its direct bases.
+
+    Args:
+        *args, **kwargs: all of ``nn.Conv2d``'s arguments.
+        map_kernel_size (int | tuple[int, int]): of :math:`T`, odd, not larger than the kernel.
+        init ('paper' | 'identity'): of the map. ``'paper'``: as ``nn.Conv2d`` draws it, so that the
+            layer starts away from the trained kernel, as in the authors' code. ``'identity'``, our
+            variant: zeros, so that it starts as the trained convolution.
+
+    Raises:
+        ValueError: a value of ours outside its range. ``nn.Conv2d`` checks its own arguments.
+        RuntimeError: a training step on a basis that was never loaded.
+    """
 
     def __init__(self, *args, map_kernel_size: int | tuple[int, int] = 3, init: str = 'paper',
                  **kwargs) -> None:
@@ -161,17 +183,17 @@ class RefocusedKernel(nn.Module):
         trained = self.weight if self.convmap is None else self.convmap.weight
         return not trained.requires_grad
 
-    def unmasked_weight(self) -> Tensor:
-        """The refocused kernel, ``(C_out, C_in / groups, K_h, K_w)``, in the weight's dtype."""
+    def plain_weight(self) -> Tensor:
+        """Weight of the ``nn.Conv2d`` that this layer equals, the refocused kernel, ``(C_out,
+        C_in / groups, K_h, K_w)``, in the basis's dtype."""
         return self._refocused(self.weight)
 
     def _refocused(self, basis: Tensor) -> Tensor:
         if self.convmap is None:
             return basis
         # In full precision: the sum is the kernel itself, which autocast rounds once, later.
-        if basis.is_meta:  # has no autocast
-            return refocus(basis, self.convmap.weight)
-        with torch.autocast(basis.device.type, enabled=False):
+        device = 'cpu' if basis.is_meta else basis.device.type  # meta has no autocast
+        with torch.autocast(device, enabled=False):
             return refocus(basis, self.convmap.weight)
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -189,10 +211,9 @@ class RefocusedKernel(nn.Module):
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
         """Become a plain convolution with the weight of :meth:`plain_weight`, in place: basis and
-        map go. Exact, and safe to repeat. Left as it is where there is no such weight."""
-        weight = self.plain_weight()
-        if self.convmap is not None and weight is not None:
-            trains = not self.kernel_is_frozen
+        map go. Exact, and safe to repeat."""
+        if self.convmap is not None:
+            weight, trains = self.plain_weight(), not self.kernel_is_frozen
             self.convmap = None
             self.weight = nn.Parameter(weight, trains)
 
@@ -203,67 +224,3 @@ def _never_loaded(layer: nn.Conv2d) -> str:
             f'{layer.kernel_size[0]}x{layer.kernel_size[1]}) is {what}. RefConv trains on top of a '
             'trained network: load its checkpoint first (init_cfg=dict(type=\'GMPretrained\', '
             'checkpoint=...), load_from, or load_state_dict), or call layer.load_basis(weight)')
-
-
-@contextmanager
-def redrawing(model: nn.Module) -> Iterator[None]:
-    """Within the context initialisers run over ``model``: a basis that they draw anew and don't load
-    again is no longer a loaded one."""
-    loaded = {layer: layer.weight.clone() for layer in model.modules()
-              if isinstance(layer, RefocusedKernel) and layer.basis_loaded}
-    for layer in loaded:
-        layer.basis_loaded = False
-    yield
-    for layer, basis in loaded.items():
-        layer.basis_loaded |= torch.equal(layer.weight, basis)
-
-
-class RefConv2d(RefocusedKernel, nn.Conv2d):
-    r"""``nn.Conv2d`` with the kernel :math:`W = W_b + T(W_b)`, see :func:`refocus`.
-
-    ``weight`` is the basis :math:`W_b`: under the name that ``nn.Conv2d`` has for its weight, so
-    that any plain checkpoint fits, but a buffer, without gradient and weight decay. What trains is
-    ``convmap.weight``, ``C_in * C_out * k_h * k_w`` numbers, and ``bias``. Weight decay on the map
-    pulls the kernel towards the basis.
-
-    In training mode the basis must have been loaded, by whatever ends in ``load_state_dict``
-    (checkpoints, resume), by :func:`~gmconv_mmdet.weights.load_pretrained`, or by
-    :meth:`load_basis`; ``basis_loaded`` says whether it was. Copies and pickles keep that. Without
-    gradients or in evaluation mode an unloaded layer computes with its random basis, as an
-    untrained ``nn.Conv2d``.
-
-    A 1x1 kernel has nothing to refocus: such a layer is a plain, trained convolution, which lets
-    ``conv_cfg=dict(type='RefConv')`` reach networks that have some.
-
-    Args:
-        *args, **kwargs: all of ``nn.Conv2d``'s arguments.
-        map_kernel_size (int | tuple[int, int]): of :math:`T`, odd, not larger than the kernel.
-        init ('paper' | 'identity'): of the map. ``'paper'``: as ``nn.Conv2d`` draws it, so that the
-            layer starts away from the trained kernel, as in the authors' code. ``'identity'``, our
-            variant: zeros, so that it starts as the trained convolution.
-
-    Raises:
-        ValueError: a value of ours outside its range. ``nn.Conv2d`` checks its own arguments.
-        RuntimeError: a training step on a basis that was never loaded.
-    """
-
-    def plain_weight(self) -> Tensor:
-        """Weight of the ``nn.Conv2d`` that this layer equals, ``(C_out, C_in / groups, K_h,
-        K_w)``."""
-        return self.unmasked_weight()
-
-
-class GMRefConv2d(RefocusedKernel, GMConv2d):
-    r"""A Gaussian mask on a refocused kernel, :math:`W = (W_b + T(W_b)) \otimes M`: our combination
-    of :class:`GMConv2d` and :class:`RefConv2d`, in neither paper.
-
-    Args:
-        *args, **kwargs: of ``nn.Conv2d``, of :class:`GMConv2d` and of :class:`RefConv2d`.
-    """
-
-    def switch_to_deploy(self) -> None:
-        """As :meth:`RefConv2d.switch_to_deploy`, a static mask multiplied in as well. A dynamic
-        layer is left as it is."""
-        super().switch_to_deploy()
-        if not self.dynamic:
-            self.sigma = None

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..checkpoints.checkpoint_file import CheckpointError, read_checkpoint
 from ..checkpoints.fetch import local_file
 from ..checkpoints.usable_tensors import refuse_unusable
-from ..layers import SIGMA_PATTERNS, GMConv2d
+from ..layers import SIGMA_PATTERNS
 from ..layers.find_layers import gm_layers
 from ..messages import shortened
 from .layouts import find_backbone, why_superfluous
@@ -113,8 +113,7 @@ def load_pretrained(module: nn.Module,
         found = find_backbone(content, state, prefix)
         refuse_unusable(found.tensors)
         masks = masks_in(found.tensors, sigma_pattern_of(content))
-        tensors, multiplied = multiply_out_maps(
-            found.tensors, kept_maps(state, gm_layers(module), masks))
+        tensors, multiplied = multiply_out_maps(found.tensors, kept_maps(state, masks))
     except CheckpointError as error:
         raise CheckpointError(f'{source}: {error}') from error
     plan = _plan(module, state, tensors, masks, preserve, allow, LoadReport(source, found.layout))

@@ -1,47 +1,39 @@
 """What becomes of a RefConv's map where a checkpoint and a network have it in different places.
 
 A refocused kernel ``W = W_b + T(W_b)`` (arXiv 2310.10563) is kept as basis ``W_b`` and map ``T``.
-Where the network has no map, or has another kind of mask on the kernel (a mask multiplied into or
-divided out of the basis would not be one on the kernel), the kernel itself moves; where only the
-network has a map, a plain weight becomes its basis.
+Where the network has no map the kernel itself moves; where only the network has a map, a plain
+weight becomes its basis. So do the kernels of checkpoints with a mask on a refocused kernel
+(GMRefConv, up to version 0.1): a mask multiplied into the basis would not be one on the kernel.
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from ..checkpoints.checkpoint_file import CheckpointError
-from ..layers import GMConv2d, RefocusedKernel, refocus
-from .mask_moves import SourceMask
+from ..layers import RefConv2d, refocus
 
 MAP = 'convmap.weight'
 
 
-def refocused_layers(module: nn.Module) -> dict[str, RefocusedKernel]:
+def refocused_layers(module: nn.Module) -> dict[str, RefConv2d]:
     """The convolutions of ``module`` that have a basis and a map, by name."""
     return {name: layer for name, layer in module.named_modules()
-            if isinstance(layer, RefocusedKernel) and layer.convmap is not None}
+            if isinstance(layer, RefConv2d) and layer.convmap is not None}
 
 
-def kept_maps(expected: Collection[str], layers: Mapping[str, GMConv2d],
-              masks: Mapping[str, SourceMask]) -> set[str]:
-    """Names of the convolutions whose map can move as it is: the network has one, under the same
-    kind of mask.
+def kept_maps(expected: Collection[str], masks: Collection[str]) -> set[str]:
+    """Names of the convolutions whose map can move as it is: the network has one, and the checkpoint
+    has no mask on the kernel, which the network has no place for.
 
     Args:
         expected (Collection[str]): keys of the network's ``state_dict()``.
-        layers (Mapping[str, GMConv2d]): its masked layers.
-        masks (Mapping[str, SourceMask]): the checkpoint's masks.
+        masks (Collection[str]): the checkpoint's convolutions with a mask.
     """
-    convs = {name[:-len(MAP) - 1] for name in expected if name.endswith(f'.{MAP}')}
-
-    def target_kind(conv: str) -> str:
-        return 'plain' if conv not in layers else 'dynamic' if layers[conv].dynamic else 'static'
-
-    return {conv for conv in convs if target_kind(conv) == masks.get(conv, SourceMask()).kind}
+    return {name[:-len(MAP) - 1] for name in expected if name.endswith(f'.{MAP}')} - set(masks)
 
 
 def multiply_out_maps(tensors: dict[str, Tensor],

@@ -27,7 +27,7 @@ from ..version import __version__
 from .layouts import bare_backbone
 from .load import load_pretrained, sigma_pattern_of
 from .load_report import LoadReport
-from .map_moves import MAP
+from .map_moves import MAP, kept_maps
 from .mask_moves import DYNAMIC, STATIC, masks_in
 
 TARGETS = ('gm', 'plain')
@@ -148,8 +148,9 @@ def convert_backbone(source: str | Path,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # new predictors draw their W_0: the same file from the same source
         # A place named for the masks is one for plain kernels under them: maps are multiplied out.
+        maps = kept_maps(found.tensors, masks) if to is None else set()
         kept = {name: tensor for name, tensor in found.tensors.items()
-                if to is None or not name.endswith(f'.{MAP}')}
+                if not name.endswith(f'.{MAP}') or name[:-len(MAP) - 1] in maps}
         try:
             network = _skeleton(kept, placement, options)
         except (KeyError, ValueError, RuntimeError) as error:

@@ -141,7 +141,7 @@ def describe_masks(module: nn.Module,
         else:
             sigma = both_axes(layer.sigma).double().cpu()
         mask = gaussian_mask(layer.kernel_size, sigma)
-        weight = layer.unmasked_weight().detach().double().abs().mean((0, 1)).cpu()
+        weight = layer.weight.detach().double().abs().mean((0, 1)).cpu()
         described.append(LayerMask(
             name, stage_of(name), 'dynamic' if layer.dynamic else 'static', tuple(sigma.tolist()),
             mask, extent(mask), extent(mask * weight),

@@ -12,7 +12,7 @@ from mmengine.model import BaseModel, ExponentialMovingAverage
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from gmconv_mmdet.backbones import GMBackbone, GMResNet
+from gmconv_mmdet.backbones import GMBackbone, GMResNet, RefConvBackbone
 
 FROZEN_MASKS = {'conv1.sigma_predictor.w0', 'conv1.sigma_predictor.w1', 'conv1.sigma_predictor.b1',
                 *(f'layer1.{i}.conv{j}.sigma' for i in (0, 1) for j in (1, 2))}
@@ -146,23 +146,30 @@ def test_says_what_becomes_of_each_stage(freeze_masks, file, level, says, messag
     assert f'freeze_masks={freeze_masks!r}' in record.getMessage()
 
 
-@pytest.mark.parametrize('kind', ['GMConv', 'RefConv'])
-def test_warns_of_stages_frozen_at_random_weights(kind, plain, messages):
+def refconv_resnet(freeze_masks, init_cfg=None, frozen_stages=1, **kwargs):
+    return RefConvBackbone(dict(type='mmdet.ResNet', depth=18, base_channels=8,
+                                frozen_stages=frozen_stages, init_cfg=init_cfg), stem=False,
+                           body=['layer2', 'layer3', 'layer4'])
+
+
+@pytest.mark.parametrize('build', [resnet, refconv_resnet])
+def test_warns_of_stages_frozen_at_random_weights(build, plain, messages):
     def told(net):
         messages.clear()
         net.init_weights()
         return [r.getMessage() for r in messages if 'Frozen at random' in r.getMessage()
                 and r.levelno == logging.WARNING]
 
-    options = dict(gm_stages=(False, True, True, True), gm_stem=None, kind=kind)
-    text, = told(resnet(False, **options))
+    options = dict(gm_stages=(False, True, True, True), gm_stem=None)
+    text, = told(build(False, **options))
     assert 'conv1, layer1 never learn anything' in text and 'frozen_stages=1' in text
     assert 'load_from' in text and 'GMPretrained' in text
-    assert told(resnet(False, dict(type='Kaiming', layer='Conv2d'), **options))
+    assert told(build(False, dict(type='Kaiming', layer='Conv2d'), **options))
     assert told(gm_resnext()) and not told(gm_resnext(frozen_stages=-1))
-    assert not told(resnet(False, pretrained(plain)))
-    assert not told(resnet(False, pretrained(plain, 'Pretrained')))
+    assert not told(build(False, pretrained(plain)))
+    assert not told(build(False, pretrained(plain, 'Pretrained')))
     assert not told(GMResNet(18, base_channels=8, **options))  # nothing frozen
+    assert not told(refconv_resnet(False, frozen_stages=-1))
 
 
 def test_masks_learn_in_a_frozen_stage(plain):

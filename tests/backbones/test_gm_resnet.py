@@ -254,7 +254,7 @@ def test_refusals(options, message):
 @pytest.mark.parametrize('name, says', [
     ('gm_stage', "GMResNet has no argument 'gm_stage': write gm_stages"),
     ('frozen_stage', "'frozen_stage': write frozen_stages"),
-    ('widen_factor', "'widen_factor': Its arguments are depth, kind, gm_stem, .* init_cfg"),
+    ('widen_factor', "'widen_factor': Its arguments are depth, gm_stem, .* init_cfg"),
 ])
 def test_unknown_arguments(name, says):
     with pytest.raises(TypeError, match=says):

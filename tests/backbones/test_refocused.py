@@ -1,6 +1,7 @@
 """RefConv in whole backbones and detectors: placement, training on a loaded basis, and what is left
 after folding."""
 import copy
+import pickle
 
 import pytest
 import torch
@@ -12,9 +13,15 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
-from gmconv_mmdet import GMConv2d, GMResNet, RefConv2d, fold_gmconv, load_pretrained
+from gmconv_mmdet import (
+    GMBackbone,
+    GMResNet,
+    RefConv2d,
+    RefConvBackbone,
+    fold_gmconv,
+    load_pretrained,
+)
 from gmconv_mmdet.conversion.swap import converted, spatial_convs, swap
-from gmconv_mmdet.layers import RefocusedKernel
 
 SMALL = dict(base_channels=8, norm_eval=False, zero_init_residual=False)
 
@@ -24,8 +31,10 @@ def plain_resnet(depth=18, **kwargs):
     return ResNet(depth, **{**SMALL, **kwargs})
 
 
-def refocused_resnet(depth=18, source=None, **kwargs):
-    net = GMResNet(depth, **{**SMALL, 'kind': 'RefConv', 'gm_stem': True, **kwargs})
+def refocused_resnet(depth=18, source=None, stem=True, body=True, ref_cfg=None, init_cfg=None,
+                     **kwargs):
+    net = RefConvBackbone(dict(type='ResNet', depth=depth, **SMALL, **kwargs), stem=stem, body=body,
+                          ref_cfg=ref_cfg, init_cfg=init_cfg)
     if source is not None:
         load_pretrained(net, source.state_dict())
     return net
@@ -48,7 +57,7 @@ def train(net, steps=3):
 
 def maps(net):
     return {name: layer.convmap.weight for name, layer in net.named_modules()
-            if isinstance(layer, RefocusedKernel) and layer.convmap is not None}
+            if isinstance(layer, RefConv2d) and layer.convmap is not None}
 
 
 def parameters(net):
@@ -61,7 +70,7 @@ def parameters(net):
     pytest.param(50, dict(deep_stem=True, avg_down=True), marks=pytest.mark.slow)])
 def test_train_fold_and_load_strictly_into_mmdets_resnet(depth, options, init):
     plain = plain_resnet(depth, **options)
-    net = refocused_resnet(depth, plain, gm_cfg=dict(init=init), **options)
+    net = refocused_resnet(depth, plain, ref_cfg=dict(init=init), **options)
     bases = {f'{name}.weight': net.get_submodule(name).weight.clone() for name in maps(net)}
     larger = [layer for layer in plain.modules() if isinstance(layer, nn.Conv2d)
               and layer.kernel_size != (1, 1)]
@@ -73,7 +82,7 @@ def test_train_fold_and_load_strictly_into_mmdets_resnet(depth, options, init):
     assert all(torch.equal(net.state_dict()[name], value) for name, value in bases.items())
     net.eval()
     folded = fold_gmconv(net)
-    assert not any(isinstance(module, RefocusedKernel) for module in folded.modules())
+    assert not any(isinstance(module, RefConv2d) for module in folded.modules())
     assert parameters(folded) == parameters(plain)
     stock = plain_resnet(depth, **options)
     stock.load_state_dict(folded.state_dict(), strict=True)
@@ -88,7 +97,7 @@ def test_identity_starts_as_the_plain_network_and_paper_does_not():
     plain = plain_resnet()
     plain.eval()
     for init, same in (('identity', True), ('paper', False)):
-        net = refocused_resnet(source=plain, gm_cfg=dict(init=init)).eval()
+        net = refocused_resnet(source=plain, ref_cfg=dict(init=init)).eval()
         assert all(torch.equal(a, b) for a, b in zip(net(images()), plain(images()))) == same
 
 
@@ -149,7 +158,7 @@ def test_frozen_stages_freeze_maps_too():
                                          r'init=\'paper\'.*frozen_stages=-1'):
         refocused_resnet(frozen_stages=1)
     plain = plain_resnet()
-    net = refocused_resnet(source=plain, frozen_stages=1, gm_cfg=dict(init='identity'))
+    net = refocused_resnet(source=plain, frozen_stages=1, ref_cfg=dict(init='identity'))
     for _ in range(2):
         learning = {name for name, weight in maps(net).items() if weight.requires_grad}
         assert learning == {name for name in maps(net)
@@ -159,62 +168,74 @@ def test_frozen_stages_freeze_maps_too():
     assert torch.equal(folded.conv1.weight, plain.conv1.weight)
     assert not folded.conv1.weight.requires_grad and folded.layer2[0].conv1.weight.requires_grad
     # only in the stages that train: nothing to say against the authors' start
-    refocused_resnet(frozen_stages=1, gm_stem=None, gm_stages=(False, True, True, True))
+    refocused_resnet(frozen_stages=1, stem=False, body=['layer2', 'layer3', 'layer4'])
 
 
-@pytest.mark.parametrize('mask', ['dynamic', 'static'])
-def test_masks_on_refocused_kernels(mask):
-    plain = plain_resnet()
-    net = refocused_resnet(source=plain, kind='GMRefConv', gm_stem=mask,
-                           gm_cfg=dict(init='identity', init_sigma=4))
-    assert set(net.placement().values()) == {f'{mask} refocused', 'static refocused', 'plain'}
-    assert net.placement_summary().startswith(f'stem 1 {mask} refocused; L1 4 static refocused')
-    net.eval()
-    plain.eval()
-    for found, expected in zip(net(images()), plain(images())):  # weights divided by the mask
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-    train(net)
-    net.eval()
-    assert all(weight.grad.any() for weight in maps(net).values())
-    assert all(p.grad is not None for layer in net.modules() if isinstance(layer, GMConv2d)
-               for p in layer.mask_parameters())
-    folded = fold_gmconv(net)
-    left = [module for module in folded.modules() if isinstance(module, RefocusedKernel)]
-    assert left == ([folded.conv1] if mask == 'dynamic' else [])
-    for found, expected in zip(folded(images()), net(images())):
-        assert torch.equal(found, expected)
-
-
-def test_frozen_masks_on_refocused_kernels_go_by_the_map():
-    net = refocused_resnet(kind='GMRefConv', gm_stem='static', frozen_stages=1, freeze_masks=False,
-                           gm_cfg=dict(init='identity'))
-    assert net.conv1.sigma.requires_grad and not net.conv1.convmap.weight.requires_grad
-
-
-@pytest.mark.parametrize('options, message', [
-    (dict(gm_stem='dynamic'), r"gm_stem must be one of \(True, False, None\) with kind='RefConv'.*"
-                              "'dynamic'"),
-    (dict(kind='Conv'), r"kind must be one of \('GMConv', 'RefConv', 'GMRefConv'\), got 'Conv'"),
-    (dict(kind='GMRefConv'), r"gm_stem must be one of \('dynamic', 'static', None\), got True"),
-    (dict(gm_cfg=dict(dynamic=False)), 'gm_cfg must not hold "dynamic"'),
-    (dict(gm_cfg=dict(map_kernel_size=5)),
+@pytest.mark.parametrize('options, error, message', [
+    (dict(stem='dynamic'), ValueError, "stem must be True or False, got 'dynamic'"),
+    (dict(body='layer1'), ValueError, "body must be True, False or names of modules, got 'layer1'"),
+    (dict(body=None), ValueError, 'body must be True, False or names of modules, got None'),
+    (dict(body=['layer9']), ValueError, "body: no convolution larger than 1x1 in 'layer9', but in"),
+    (dict(gm_stem=True), TypeError, "RefConvBackbone has no argument 'gm_stem': write stem"),
+    (dict(gm_cfg={}), TypeError, "RefConvBackbone has no argument 'gm_cfg': write ref_cfg"),
+    (dict(kind='RefConv'), TypeError, "'kind': what the network takes belongs in backbone=dict"),
+    (dict(ref_cfg=dict(trained=True)), TypeError, "ref_cfg has no argument 'trained': Its arg"),
+    (dict(ref_cfg=dict(map_kernel_size=5)), ValueError,
      r'^layer1\.0\.conv1: map_kernel_size must not be larger'),
-    (dict(depth=50, dcn=dict(type='DCNv2', deform_groups=1),
-          stage_with_dcn=(False, True, True, True)),
-     r'a stage has RefConv or DCN, not both: L2, L3, L4'),
 ])
-def test_refusals(options, message):
-    with pytest.raises(ValueError, match=message):
-        refocused_resnet(**options)
+def test_refusals(options, error, message):
+    with pytest.raises(error, match=message):
+        RefConvBackbone(dict(type='ResNet', depth=18, **SMALL), **options)
+
+
+def test_bad_backbones():
+    for nested in (dict(type='GMResNet', depth=18), dict(type='RefConvBackbone', backbone=dict(
+            type='ResNet', depth=18))):
+        with pytest.raises(ValueError, match=f'but {nested["type"]} places its own: write '):
+            RefConvBackbone(nested)
+    with pytest.raises(ValueError, match='but RefConvBackbone places its own: write '):
+        GMBackbone(nested)
+    with pytest.raises(ValueError, match='init_cfg is given twice, for RefConvBackbone and'):
+        RefConvBackbone(dict(type='ResNet', depth=18, init_cfg=[]), init_cfg=[])
+
+
+@pytest.mark.parametrize('build', [
+    lambda kind: GMResNet(18, kind=kind, gm_stem=True, gm_cfg=dict(init='identity')),
+    lambda kind: GMBackbone(dict(type='ResNet', depth=18), kind=kind, gm_stem=True, gm_body=True)])
+def test_the_old_spelling_says_the_new_one(build):
+    for kind in ('GMConv', 'RefConv', 'GMRefConv'):
+        with pytest.raises(TypeError, match=r"no argument 'kind': .*RefConv is placed by backbone="
+                                            r"dict\(type='RefConvBackbone', backbone=dict\(type"):
+            build(kind)
 
 
 def test_beside_deformable_convolutions():
     dcn = dict(type='DCNv2', deform_groups=1, fallback_on_stride=False)
-    net = refocused_resnet(50, gm_stages=(True, False, False, False), dcn=dcn,
-                           stage_with_dcn=(False, True, True, True))
-    assert net.placement_summary() == (
-        'stem 1 refocused; L1 7 plain, 3 refocused; L2 9 plain, 4 ModulatedDeformConv2dPack; '
-        'L3 13 plain, 6 ModulatedDeformConv2dPack; L4 7 plain, 3 ModulatedDeformConv2dPack')
+    options = dict(dcn=dcn, stage_with_dcn=(False, True, True, True))
+    net = refocused_resnet(50, **options)
+    assert list(maps(net)) == ['conv1', *(f'layer1.{i}.conv2' for i in range(3))]
+    assert 'ModulatedDeform' in type(net.layer2[0].conv2).__name__ and dcn['type'] == 'DCNv2'
+    with pytest.raises(ValueError, match="^body: no convolution larger than 1x1 in 'layer2', but"):
+        refocused_resnet(50, body=['layer2'], **options)
+
+
+def test_copies_and_pickles():
+    net = refocused_resnet(source=plain_resnet()).eval()
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert type(other) is type(net) and type(net).__name__ == 'RefConvResNet'
+        assert isinstance(net, ResNet) and other.conv1.basis_loaded
+        assert torch.equal(other(images())[-1], net(images())[-1])
+        assert other.train() is other
+
+
+def test_a_basis_is_loaded_until_it_is_drawn_anew():
+    net = refocused_resnet(source=plain_resnet(), init_cfg=[])
+    bases = {name: net.get_submodule(name).weight.clone() for name in maps(net)}
+    net.init_weights()  # draws some layers only, or none
+    for name, basis in bases.items():
+        layer = net.get_submodule(name)
+        assert layer.basis_loaded == torch.equal(layer.weight, basis)
+    assert net.conv1.basis_loaded
 
 
 @pytest.mark.parametrize('name, body', [
@@ -226,8 +247,7 @@ def test_any_backbone(name, body):
     cfg.update(dict(widen_factor=0.25) if name == 'MobileNetV2' else dict(widen_factor=0.5))
     torch.manual_seed(0)
     plain = MODELS.build(cfg)
-    net = MODELS.build(dict(type='GMBackbone', kind='RefConv', gm_stem=True, gm_body=body,
-                            backbone=cfg))
+    net = MODELS.build(dict(type='RefConvBackbone', body=body, backbone=cfg))
     refocused = {name: layer for name, layer in net.named_modules() if isinstance(layer, RefConv2d)}
     assert len(refocused) == (len(spatial_convs(plain)) if body is True else 3)
     assert any(layer.groups > 1 for layer in refocused.values())
@@ -241,12 +261,6 @@ def test_any_backbone(name, body):
     assert parameters(folded) == parameters(plain)
     for found, expected in zip(plain(images()), net(images())):
         assert torch.equal(found, expected)
-
-
-def test_gm_backbone_refuses_masks_of_refconv():
-    with pytest.raises(ValueError, match='gm_body must be True, None or names'):
-        MODELS.build(dict(type='GMBackbone', kind='RefConv', gm_stem=True,
-                          backbone=dict(type='CifarResNet', depth=8)))
 
 
 def test_swap_of_a_trained_network():
@@ -267,14 +281,13 @@ def test_swap_of_a_trained_network():
     assert torch.equal(layer(x), conv(x)) and layer.bias is conv.bias
 
 
-@pytest.mark.parametrize('kind, stem', [
-    ('RefConv', True), pytest.param('GMRefConv', 'dynamic', marks=pytest.mark.slow)])
-def test_detector_forward_and_backward(kind, stem, repo):
+def test_detector_forward_and_backward(repo):
     cfg = Config.fromfile(repo / 'configs/refconv/faster-rcnn_r50_fpn_1x_coco.py')
     init_default_scope('mmdet')
-    cfg.model.backbone.update(type='GMResNet', kind=kind, gm_stem=stem, depth=18, base_channels=8,
-                              init_cfg=None, frozen_stages=-1, norm_eval=False,
-                              gm_cfg=dict(init='identity'))
+    cfg.model.backbone.update(depth=18, base_channels=8, init_cfg=None, frozen_stages=-1,
+                              norm_eval=False)
+    cfg.model.backbone = dict(type='RefConvBackbone', ref_cfg=dict(init='identity'),
+                              backbone=cfg.model.backbone)
     cfg.model.neck.in_channels = [8, 16, 32, 64]
     torch.manual_seed(0)
     detector = MMDET_MODELS.build(cfg.model).train()

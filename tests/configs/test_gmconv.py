@@ -60,7 +60,8 @@ def expected(name):
 def narrow(cfg: Config) -> Config:
     """A copy with an eighth of the width and tiny heads: placement stays."""
     cfg = copy.deepcopy(cfg)  # Config.copy() shares all but the outermost level
-    cfg.model.backbone.update(base_channels=8, init_cfg=None)
+    backbone = cfg.model.backbone
+    backbone.get('backbone', backbone).update(base_channels=8, init_cfg=None)
     cfg.model.neck.in_channels = [32, 64, 128, 256]
 
     def shrink(node):

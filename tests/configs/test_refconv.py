@@ -95,7 +95,8 @@ def test_detector(name):
     further = 'refocused' in name or 'continued' in name
     assert cfg.load_from == ('work_dirs/faster-rcnn_r50_fpn_1x_coco/epoch_12.pth' if further
                              else None)
-    assert (cfg.model.backbone.init_cfg is None) == further
+    plain = cfg.model.backbone.get('backbone', cfg.model.backbone)
+    assert (plain.init_cfg is None) == further
     torch.manual_seed(0)
     stock = build(narrow(baseline))
     detector = build(narrow(cfg))

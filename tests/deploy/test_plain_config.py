@@ -28,16 +28,15 @@ def test_gm_resnet_becomes_resnet(prefix):
     assert 'custom_imports' not in folded and not our_names() & set(names_in(folded.to_dict()))
 
 
-@pytest.mark.parametrize('kind, stem', [('RefConv', True), ('GMRefConv', 'static')])
-def test_refocused_kernels_leave_nothing(kind, stem):
-    backbone = config(dict(type='GMResNet', depth=50, kind=kind, gm_stem=stem,
-                           gm_cfg=dict(init='identity')))
-    assert folded_config(backbone, False).model.backbone.to_dict() == dict(type='ResNet', depth=50)
-    body = config(dict(type='GMBackbone', kind=kind, gm_stem=stem,
-                       backbone=dict(type='ResNeXt', depth=50)))
-    assert folded_config(body, False).model.backbone.to_dict() == dict(type='ResNeXt', depth=50)
-    layer = Config(dict(model=dict(type='FPN', conv_cfg=dict(type=kind, map_kernel_size=3))))
-    assert folded_config(layer, False).model.conv_cfg.to_dict() == dict(type='Conv2d')
+@pytest.mark.parametrize('keep_dynamic', [False, True])
+def test_refocused_kernels_leave_nothing(keep_dynamic):
+    inner = dict(type='ResNeXt', depth=50)
+    cfg = config(dict(type='RefConvBackbone', body=['layer2'], ref_cfg=dict(init='identity'),
+                      backbone=inner))
+    folded = folded_config(cfg, keep_dynamic)
+    assert folded.model.backbone.to_dict() == inner and 'custom_imports' not in folded
+    layer = Config(dict(model=dict(type='FPN', conv_cfg=dict(type='RefConv', map_kernel_size=3))))
+    assert folded_config(layer, keep_dynamic).model.conv_cfg.to_dict() == dict(type='Conv2d')
 
 
 def test_a_dynamic_stem_keeps_gm_resnet():
@@ -53,10 +52,12 @@ def test_a_dynamic_stem_keeps_gm_resnet():
 @pytest.mark.parametrize('init_cfg', [None, dict(type='Pretrained', checkpoint='x.pth')])
 def test_gm_backbone_becomes_the_backbone_within(init_cfg):
     inner = dict(type='ResNeXt', depth=50, groups=32, base_width=4)
+    ref = config(dict(type='RefConvBackbone', backbone=inner, init_cfg=init_cfg))
     cfg = config(dict(type='GMBackbone', backbone=inner, init_cfg=init_cfg))
     folded = folded_config(cfg, keep_dynamic=False)
     assert folded.model.backbone.to_dict() == dict(
         inner, **({'init_cfg': init_cfg} if init_cfg else {}))
+    assert folded_config(ref, keep_dynamic=False).model == folded.model
     kept = folded_config(cfg, keep_dynamic=True).model.backbone
     assert kept.type == 'GMBackbone' and kept.gm_body is None and kept.backbone.to_dict() == inner
 
@@ -87,7 +88,8 @@ def test_the_rest_of_a_config():
 
 
 def test_other_types_of_ours_keep_the_import():
-    assert {'GMConv', 'GMResNet', 'GMBackbone', 'GMPretrained', 'FoldGMConvHook'} <= our_names()
+    assert {'GMConv', 'GMResNet', 'GMBackbone', 'RefConvBackbone', 'GMPretrained',
+            'FoldGMConvHook'} <= our_names()
     cfg = config(dict(type='GMResNet', depth=18, gm_stem='static'),
                  other=[dict(model=dict(type='CifarResNet'))])
     folded = folded_config(cfg, keep_dynamic=False)

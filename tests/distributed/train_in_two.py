@@ -21,7 +21,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 
 import gmconv_mmdet  # noqa: F401  (registers)
-from gmconv_mmdet.backbones import GMResNet
+from gmconv_mmdet.backbones import GMResNet, RefConvBackbone
 from gmconv_mmdet.conversion.swap import spatial_convs, swap
 
 STEPS = 4
@@ -41,9 +41,11 @@ class Classifier(nn.Module):
         return self.fc(torch.cat(features, 1))
 
 
+SMALL = dict(base_channels=8, norm_eval=True, frozen_stages=-1, zero_init_residual=False)
+
+
 def resnet(depth=18, **options):
-    return GMResNet(depth, base_channels=8, **{
-        'norm_eval': True, 'frozen_stages': -1, 'zero_init_residual': False, **options})
+    return GMResNet(depth, **{**SMALL, **options})
 
 
 def all_dynamic(network: nn.Module) -> nn.Module:
@@ -60,7 +62,7 @@ NETWORKS = {
     'dynamic stem and body': lambda: all_dynamic(resnet(gm_stem=None, gm_stages=(False, ) * 4)),
     'DCN hybrid': lambda: resnet(50, gm_stages=(True, False, False, False), **DCN),
     'frozen stem and L1, their masks learn': lambda: resnet(frozen_stages=1, freeze_masks=False),
-    'RefConv': lambda: resnet(kind='RefConv', gm_stem=True),
+    'RefConv': lambda: RefConvBackbone(dict(type='ResNet', depth=18, **SMALL)),
     'checkpointed activations': lambda: resnet(with_cp=True),
 }
 

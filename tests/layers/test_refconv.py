@@ -14,10 +14,8 @@ from mmcv.cnn import ConvModule, build_conv_layer, fuse_conv_bn
 from mmengine.model import ExponentialMovingAverage, initialize
 from mmengine.runner import load_checkpoint
 
-from gmconv_mmdet import GMConv2d, RefConv2d, fold_gmconv
-from gmconv_mmdet.layers import GMRefConv2d, redrawing, refocus
+from gmconv_mmdet import RefConv2d, fold_gmconv, refocus
 
-from .test_gaussian_mask import loop_mask
 from .test_gmconv import skip_without_autocast
 
 
@@ -63,8 +61,8 @@ def loaded(layer):
     return layer
 
 
-def double(*args, cls=RefConv2d, **kwargs):
-    return loaded(cls(*args, dtype=torch.float64, **kwargs))
+def double(*args, **kwargs):
+    return loaded(RefConv2d(*args, dtype=torch.float64, **kwargs))
 
 
 SHAPES = {
@@ -96,23 +94,6 @@ def test_equals_oracle(name):
                          conv.groups)
     assert (conv(x) - expected).abs().max() < 1e-9
     assert torch.equal(conv(x[0]), conv(x[:1])[0])
-
-
-@pytest.mark.parametrize('dynamic', [False, True])
-@pytest.mark.parametrize('groups', [1, 2, 4])
-def test_mask_on_the_refocused_kernel_equals_oracle(groups, dynamic):
-    torch.manual_seed(0)
-    conv = double(4, 4, (3, 4), groups=groups, padding=1, dilation=(1, 2), cls=GMRefConv2d,
-                  init_sigma=1.3, dynamic=dynamic)
-    x = torch.randn(2, 4, 6, 8, dtype=torch.float64)
-    kernel = loop_refocus(conv.weight, conv.convmap.weight.detach())
-    kernel = kernel * loop_mask(3, 4, 1.3, 1.3)  # an untrained predictor gives init_sigma
-    expected = loop_conv(x, kernel, conv.bias, (1, 1), (1, 1), (1, 2), groups)
-    assert (conv(x) - expected).abs().max() < 1e-9
-    assert isinstance(conv, GMConv2d)
-    assert (conv.plain_weight() is None) == dynamic
-    folded = fold_gmconv(conv)
-    assert (type(folded) is nn.Conv2d) == (not dynamic) and torch.equal(folded(x), conv(x))
 
 
 @st.composite
@@ -155,15 +136,14 @@ def test_parameters_kernel_and_fold_of_any_layer(kwargs):
     assert set(deployed.state_dict()) == set(plain.state_dict())
 
 
-@pytest.mark.parametrize('cls, groups', [(RefConv2d, 1), (RefConv2d, 2), (RefConv2d, 4),
-                                         (GMRefConv2d, 2)])
-def test_gradcheck(cls, groups):
+@pytest.mark.parametrize('groups', [1, 2, 4])
+def test_gradcheck(groups):
     torch.manual_seed(1)
-    conv = double(4, 4, (3, 4), cls=cls, groups=groups, stride=2, padding=1)
+    conv = double(4, 4, (3, 4), groups=groups, stride=2, padding=1)
     assert not conv.weight.requires_grad
     x = torch.randn(1, 4, 4, 5, dtype=torch.float64, requires_grad=True)
     parameters = tuple(conv.parameters())
-    assert len(parameters) == (2 if cls is RefConv2d else 3)
+    assert len(parameters) == 2
     assert torch.autograd.gradcheck(lambda x, *_: conv(x), (x, *parameters))
 
 
@@ -196,9 +176,8 @@ def step(layer):
     layer.train()(torch.randn(1, layer.in_channels, 6, 6)).sum().backward()
 
 
-@pytest.mark.parametrize('cls', [RefConv2d, GMRefConv2d])
-def test_unloaded_basis_is_an_error_at_the_first_training_step(cls):
-    conv = cls(3, 4, 3)
+def test_unloaded_basis_is_an_error_at_the_first_training_step():
+    conv = RefConv2d(3, 4, 3)
     with pytest.raises(RuntimeError, match='3 -> 4 channels, kernel 3x3.* never loaded: random'):
         step(conv)
     nn.init.zeros_(conv.weight)
@@ -211,7 +190,7 @@ def test_unloaded_basis_is_an_error_at_the_first_training_step(cls):
     conv.eval()(x)  # inference of an untrained network goes on, with and without gradients
     with torch.no_grad():
         conv.train()(x)
-    initialize(conv, dict(type='Kaiming', layer=cls.__bases__[-1].__name__))  # drawn, not loaded
+    initialize(conv, dict(type='Kaiming', layer='Conv2d'))  # drawn, not loaded
     with pytest.raises(RuntimeError, match='never loaded'):
         step(nn.Sequential(conv)[0])
     step(loaded(conv))
@@ -258,33 +237,17 @@ def test_of_another_shape_is_not_loaded():
     assert not conv.basis_loaded
 
 
-def test_redrawn_after_loading_is_not_loaded():
-    model = nn.Sequential(loaded(RefConv2d(3, 4, 3)), loaded(RefConv2d(4, 4, 3)),
-                          RefConv2d(4, 4, 3))
-    with redrawing(model):
-        nn.init.normal_(model[0].weight)
-    assert [layer.basis_loaded for layer in model] == [False, True, False]
-    with redrawing(model):
-        nn.init.normal_(model[1].weight)
-        loaded(model[1])
-    assert model[1].basis_loaded
-
-
-def test_mmengine_initialises_neither_map_nor_mask():
-    block = nn.Sequential(*(ConvModule(4, 4, 3, conv_cfg=dict(type=kind, init='identity'))
-                            for kind in ('RefConv', 'GMRefConv')))
+def test_mmengine_does_not_initialise_the_map():
+    block = ConvModule(4, 4, 3, conv_cfg=dict(type='RefConv', init='identity'))
     initialize(block, dict(type='Constant', val=7, bias=7, layer='Conv2d'))
-    assert (block[0].conv.weight == 7).all()
-    assert not any(module.conv.convmap.weight.any() for module in block)
-    assert block[1].conv.sigma.item() == 5
+    assert (block.conv.weight == 7).all() and not block.conv.convmap.weight.any()
 
 
 def test_1x1_is_a_plain_convolution():
-    for kind in ('RefConv', 'GMRefConv'):
-        conv = build_conv_layer(dict(type=kind), 3, 4, 1)
-        assert conv.convmap is None and set(conv.state_dict()) == {'weight', 'bias'}
-        step(conv)  # nothing has to be loaded
-        assert conv.weight.grad is not None and type(fold_gmconv(conv)) is nn.Conv2d
+    conv = build_conv_layer(dict(type='RefConv'), 3, 4, 1)
+    assert conv.convmap is None and set(conv.state_dict()) == {'weight', 'bias'}
+    step(conv)  # nothing has to be loaded
+    assert conv.weight.grad is not None and type(fold_gmconv(conv)) is nn.Conv2d
 
 
 @pytest.mark.parametrize('kernel, options, message', [
@@ -376,11 +339,10 @@ def test_beside_a_batch_norm(groups):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('cls', [RefConv2d, GMRefConv2d])
 @pytest.mark.parametrize('groups', [1, 2])
-def test_compiled_training_step(groups, cls):
+def test_compiled_training_step(groups):
     torch.manual_seed(0)
-    conv = loaded(cls(4, 4, 3, groups=groups))
+    conv = loaded(RefConv2d(4, 4, 3, groups=groups))
     x = torch.randn(2, 4, 6, 6)
     compiled = torch.compile(conv, backend='aot_eager', fullgraph=True)
     torch.testing.assert_close(compiled(x), conv(x))

@@ -3,9 +3,15 @@ import pytest
 import torch
 from mmdet.models.backbones import ResNet
 
-from gmconv_mmdet import GMResNet, load_pretrained
+from gmconv_mmdet import (
+    GMResNet,
+    RefConv2d,
+    RefConvBackbone,
+    gaussian_mask,
+    load_pretrained,
+    refocus,
+)
 from gmconv_mmdet.checkpoints import CheckpointError
-from gmconv_mmdet.layers import RefocusedKernel
 from gmconv_mmdet.pretrained.map_moves import multiply_out_maps
 from gmconv_mmdet.pretrained.publish import convert_backbone
 
@@ -15,12 +21,14 @@ SMALL = dict(base_channels=8, zero_init_residual=False)
 SWAPPED = 17  # convolutions larger than 1x1 in ResNet-18
 
 
-def resnet(kind=None, stem=True, seed=0, **gm_cfg):
+def resnet(kind=None, stem=True, seed=0, **options):
     torch.manual_seed(seed)
     if kind is None:
         net = ResNet(18, **SMALL)
+    elif kind == 'RefConv':
+        net = RefConvBackbone(dict(type='ResNet', depth=18, **SMALL), ref_cfg=options)
     else:
-        net = GMResNet(18, kind=kind, gm_stem=stem, gm_cfg=gm_cfg, **SMALL)
+        net = GMResNet(18, gm_stem=stem, gm_cfg=options, **SMALL)
     net = net.double()
     with torch.no_grad():
         for name, tensor in net.state_dict().items():
@@ -39,23 +47,26 @@ def same(net, other, tolerance=1e-9):
 
 
 def loaded_bases(net):
-    return [layer.basis_loaded for layer in net.modules() if isinstance(layer, RefocusedKernel)]
+    return [layer.basis_loaded for layer in net.modules() if isinstance(layer, RefConv2d)]
 
 
-@pytest.mark.parametrize('target, stem, gm_cfg', [
-    ('RefConv', True, dict(init='identity')),
-    ('GMRefConv', 'static', dict(init='identity')),
-    ('GMRefConv', 'dynamic', dict(init='identity', init_sigma=3)),
-])
-def test_plain_weight_becomes_the_basis(target, stem, gm_cfg):
+def with_masks(state, sigma=2.0):
+    """A state dict as networks with a mask on refocused kernels (GMRefConv) wrote it."""
+    state = dict(state)
+    for name in list(state):
+        if name.endswith('.convmap.weight'):
+            state[name.replace('convmap.weight', 'sigma')] = torch.full((1, ), sigma).double()
+    return state
+
+
+def test_plain_weight_becomes_the_basis():
     plain = resnet()
-    net = resnet(target, stem, seed=1, **gm_cfg)
+    net = resnet('RefConv', seed=1, init='identity')
     assert not any(loaded_bases(net))
     report = load_pretrained(net, plain.state_dict())
     accounted(report, net, list(plain.state_dict()))
     assert all(loaded_bases(net)) and len(loaded_bases(net)) == SWAPPED
-    assert report.reasons['conv1.weight'] == 'frozen basis' + (
-        ', divided by the initial mask' if target == 'GMRefConv' else '')
+    assert report.reasons['conv1.weight'] == 'frozen basis'
     assert report.reasons['conv1.convmap.weight'] == 'refocusing map, starts as its init says'
     assert not report.folded and same(net, plain)
 
@@ -72,32 +83,40 @@ def test_refocused_kernel_goes_where_no_map_is(target, stem):
     assert same(net, source)
 
 
-@pytest.mark.parametrize('kind, stem', [('RefConv', True), ('GMRefConv', 'static'),
-                                        ('GMRefConv', 'dynamic')])
-def test_the_same_kind_takes_everything_over(kind, stem):
-    source = resnet(kind, stem)
-    net = resnet(kind, stem, seed=1)
+def test_refconv_takes_everything_over():
+    source = resnet('RefConv')
+    net = resnet('RefConv', seed=1)
     report = load_pretrained(net, source.state_dict())
     accounted(report, net, list(source.state_dict()))
     assert sorted(report.loaded) == sorted(source.state_dict()) and all(loaded_bases(net))
     assert same(net, source)
 
 
-@pytest.mark.parametrize('source, target', [
-    (('GMRefConv', 'static'), (None, None)),
-    (('GMRefConv', 'static'), ('GMConv', 'static')),
-    (('GMRefConv', 'static'), ('RefConv', True)),
-    (('RefConv', True), ('GMRefConv', 'static')),
-    (('GMConv', 'static'), ('GMRefConv', 'static')),
-    (('GMConv', 'static'), ('RefConv', True)),
-])
-def test_other_masks_on_refocused_kernels(source, target):
-    """Where the masks differ the kernel moves, and the network's own map starts afresh."""
-    source = resnet(*source)
-    net = resnet(*target, seed=1, **(dict(init='identity') if 'Ref' in str(target[0]) else {}))
+def test_masked_kernels_become_a_basis():
+    source = resnet('GMConv', 'static')
+    net = resnet('RefConv', seed=1, init='identity')
     report = load_pretrained(net, source.state_dict())
     accounted(report, net, list(source.state_dict()))
     assert all(loaded_bases(net)) and same(net, source)
+
+
+@pytest.mark.parametrize('target, stem', [(None, None), ('GMConv', 'static'), ('RefConv', True)])
+def test_files_with_masks_on_refocused_kernels(target, stem):
+    """Of GMRefConv, which is gone: map and mask are multiplied out."""
+    state = with_masks(resnet('RefConv').state_dict())
+    expected = resnet(seed=1)
+    kernels = {name[:-len('.sigma')]: refocus(state[f'{name[:-6]}.weight'],
+                                              state[f'{name[:-6]}.convmap.weight'])
+               * gaussian_mask(state[f'{name[:-6]}.weight'].shape[2:], state[name])
+               for name in state if name.endswith('.sigma')}
+    assert len(kernels) == SWAPPED
+    expected.load_state_dict({
+        **{name: value for name, value in state.items() if name in expected.state_dict()},
+        **{f'{name}.weight': kernel for name, kernel in kernels.items()}})
+    net = resnet(target, stem, seed=1, **(dict(init='identity') if target == 'RefConv' else {}))
+    report = load_pretrained(net, state)
+    accounted(report, net, list(state))
+    assert all(loaded_bases(net)) and same(net, expected)
 
 
 def test_a_network_that_does_not_fit_stays_unloaded():
@@ -141,3 +160,16 @@ def test_published_backbones(to, names, tmp_path):
     net = resnet(*{None: ('RefConv', ), 'plain': (None, ), 'gm': ('GMConv', 'dynamic')}[to], seed=1)
     load_pretrained(net, state)
     assert same(net, source, 1e-9 if to is None else 1e-5)  # published masked layers are fp32
+
+
+def test_published_without_masks_on_refocused_kernels(tmp_path):
+    """Placed as in the file: the masks stay, the maps under them are multiplied out."""
+    state = with_masks(resnet('RefConv').state_dict())
+    torch.save(state, tmp_path / 'old.pth')
+    published = convert_backbone(tmp_path / 'old.pth', tmp_path / 'r18.pth')
+    written = torch.load(published.path, weights_only=True)['state_dict']
+    assert sorted(written) == sorted(name for name in state if 'convmap' not in name)
+    found, expected = resnet('GMConv', 'static', seed=1), resnet('GMConv', 'static', seed=2)
+    load_pretrained(found, written)
+    load_pretrained(expected, state)
+    assert same(found, expected, 1e-5)

@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
 from ...conversion import fold_gmconv
-from ...layers import RefocusedKernel
+from ...layers import RefConv2d
 from ...openmmlab.config_file import config_scope, without_weights
 from .paper import TABLE_I, TABLE_II
 from .rows import config_folder
@@ -103,7 +103,7 @@ def refocused_cost(config: str | Path) -> RefocusedCost:
         model = MODELS.build(ConfigDict(without_weights(config.model)))
     model.train()  # mmdet freezes its stages here
     layers = [layer for layer in model.modules()
-              if isinstance(layer, RefocusedKernel) and layer.convmap is not None]
+              if isinstance(layer, RefConv2d) and layer.convmap is not None]
     counts = {learns: sum(p.numel() for p in model.parameters() if p.requires_grad == learns)
               for learns in (True, False)}
     return RefocusedCost(len(layers), counts[True], counts[False],

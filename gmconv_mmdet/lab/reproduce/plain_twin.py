@@ -7,16 +7,16 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 # Arguments that mmdet's ResNet does not have, and layers and hooks of this package.
-GM_ARGUMENTS = ('kind', 'gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
-GM_LAYERS = ('GMConv', 'RefConv', 'GMRefConv')
+GM_ARGUMENTS = ('gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
+GM_LAYERS = ('GMConv', 'RefConv')
 GM_HOOKS = ('SigmaLogHook', 'FoldGMConvHook')
 
 
 def plain_twin(cfg: Config) -> Config:
-    """A copy of ``cfg`` without masks: ``GMResNet`` becomes mmdet's ``ResNet``, ``GMBackbone`` the
-    backbone in it, ``conv_cfg=dict(type='GMConv')`` (``RefConv``, ``GMRefConv``) goes, wherever in
-    the model they stand. ``GMPretrained`` stays: it loads plain networks too. Hooks that look after
-    masks go. All else, optimizer and schedule included, stays as it is.
+    """A copy of ``cfg`` without masks and maps: ``GMResNet`` becomes mmdet's ``ResNet``,
+    ``GMBackbone`` and ``RefConvBackbone`` the backbone in them, ``conv_cfg=dict(type='GMConv')`` (or
+    ``RefConv``) goes, wherever in the model they stand. ``GMPretrained`` stays: it loads plain
+    networks too. Hooks that look after masks go. All else, optimizer and schedule included, stays as it is.
 
     Raises:
         ValueError: there is nothing of this package in the model.
@@ -24,8 +24,8 @@ def plain_twin(cfg: Config) -> Config:
     twin = copy.deepcopy(cfg)
     model = _plain(twin.model)
     if model == twin.model:
-        raise ValueError('the config\'s model has no GMResNet, no GMBackbone and no GMConv layers: '
-                         'it is its own plain twin. --config takes the config with GMConv; with '
+        raise ValueError('the config\'s model has no GMResNet, GMBackbone, RefConvBackbone, '
+                         'GMConv or RefConv: it is its own plain twin. --config takes the config with GMConv; with '
                          '--against OTHER_CONFIG any two configs are compared')
     twin._cfg_dict['model'] = ConfigDict(model)
     if twin.get('custom_hooks'):
@@ -45,7 +45,7 @@ def _plain(node: Any) -> Any:
         return type(node)(_plain(child) for child in node)
     if not isinstance(node, dict):
         return node
-    if _name(node) == 'GMBackbone':
+    if _name(node) in ('GMBackbone', 'RefConvBackbone'):
         inner = _plain(node['backbone'])
         if node.get('init_cfg') is not None:
             inner['init_cfg'] = node['init_cfg']
