@@ -49,7 +49,7 @@ def driver(tmp_path, repo):
 
     def start(child=SLEEP, kind='plain'):
         # The module alone, without the package's heavy imports.
-        modules = repo / 'gmconv_mmdet' / 'reproduce'
+        modules = repo / 'gmconv_mmdet' / 'lab' / 'reproduce'
         process = subprocess.Popen([sys.executable, '-c', HELD, str(tmp_path), child, kind],
                                    env=dict(os.environ, PYTHONPATH=str(modules)))
         started.append(process)
