@@ -5,7 +5,8 @@ With torch alone: the layers, conversion and folding of any network, loading of 
 Where mmengine, mmcv and mmdet are installed, importing this package also registers ``GMConv``,
 ``RefConv``, ``GMResNet``, ``GMBackbone``, ``RefConvBackbone``, ``CifarResNet``, ``GMPretrained`` and
 our hooks, and lets MMEngine load its own training checkpoints where torch is 2.6 or newer
-(docs/import.md). A config imports it with ``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
+(docs/import.md). A config imports it with
+``custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)``.
 """
 import importlib
 import importlib.util
@@ -13,11 +14,10 @@ import sys
 
 from .version import __version__
 
-# What needs more than torch: name -> module that has it, loaded when first asked for.
-_OPENMMLAB = {
-    'FastCocoMetric': 'evaluation', 'FoldGMConvHook': 'hooks', 'GMBackbone': 'backbones',
-    'GMResNet': 'backbones', 'RefConvBackbone': 'backbones', 'SigmaLogHook': 'hooks',
-}
+# What needs mmengine, mmcv and mmdet.
+_OPENMMLAB = ('FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMResNet', 'RefConvBackbone',
+              'SigmaLogHook')
+# Loaded when first asked for: name -> module and name there.
 _LAZY = {'analyze_receptive_field': ('receptive_field.analyze', 'analyze'),
          'area_ratio': ('visualization.erf', 'area_ratio')}
 _MISSING = [name for name in ('mmengine', 'mmcv', 'mmdet') if not importlib.util.find_spec(name)]
@@ -41,10 +41,14 @@ if sys.argv[:1] != ['-m']:
     from .pretrained import load_pretrained
     if not _MISSING:
         try:
-            from . import register
-            from .backbones import GMBackbone, GMResNet, RefConvBackbone
-            from .evaluation import FastCocoMetric
-            from .hooks import FoldGMConvHook, SigmaLogHook
+            from .register import (
+                FastCocoMetric,
+                FoldGMConvHook,
+                GMBackbone,
+                GMResNet,
+                RefConvBackbone,
+                SigmaLogHook,
+            )
         except Exception as error:
             from .doctor import explain
             explained = explain()

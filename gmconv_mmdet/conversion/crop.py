@@ -89,11 +89,10 @@ def crop_of(layer: GMConv2d, tolerance: float) -> Crop | None:
     if not any(cut):
         return None
     weight = layer.plain_weight().double().abs()  # (C_out, C_in / groups, K_h, K_w)
-    whole, kept = (w.sum((1, 2, 3)) for w in (weight, centre(weight, cut)))
+    whole = weight.sum((1, 2, 3))
     left_out = weight.clone()
     centre(left_out, cut).zero_()
-    bound = left_out.sum((1, 2, 3)).max().item() if len(kept) else 0.
-    largest = whole.max().item() if len(whole) else 0.
+    bound, largest = left_out.sum((1, 2, 3)).max().item(), whole.max().item()
     size = tuple(layer.kernel_size)
     return Crop(size, tuple(k - 2 * c for k, c in zip(size, cut)), bound,
                 bound / largest if largest else 0.)

@@ -8,7 +8,7 @@ import torch.nn as nn
 from ..checkpoints.checkpoint_file import CheckpointError, read_checkpoint
 from ..checkpoints.fetch import local_file
 from .layouts import find_backbone
-from .load import load_pretrained
+from .load import load_content, refuse_meta
 from .load_report import LoadReport
 
 # Parts that keep what they compute, whatever is detected.
@@ -30,10 +30,11 @@ def load_detector(model: nn.Module, checkpoint: str | Path, preserve: bool = Tru
 
     Raises:
         CheckpointError: as of :func:`load_pretrained`; it is a bare backbone's.
+        ValueError: the model is on ``meta``, without values.
         FileNotFoundError: there is no such file.
     """
-    file = local_file(checkpoint)
-    content = read_checkpoint(file)
+    refuse_meta(model)
+    content = read_checkpoint(local_file(checkpoint))
     try:
         found = find_backbone(content, model.state_dict())
     except CheckpointError as error:
@@ -43,6 +44,4 @@ def load_detector(model: nn.Module, checkpoint: str | Path, preserve: bool = Tru
                               'type=\'GMPretrained\', ...)))') from error
     heads = [name for name in {**found.tensors, **model.state_dict()}
              if name.split('.')[0] not in FEATURES]
-    report = load_pretrained(model, file, preserve, allow=heads)
-    report.source = str(checkpoint)
-    return report
+    return load_content(model, content, str(checkpoint), preserve, allow=heads)

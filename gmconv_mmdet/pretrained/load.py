@@ -99,16 +99,27 @@ def load_pretrained(module: nn.Module,
         ValueError: the module is on ``meta``, without values.
         FileNotFoundError: there is no such file.
     """
-    state = module.state_dict()
-    without_values = [name for name, tensor in state.items() if tensor.is_meta]
+    refuse_meta(module)
+    if isinstance(checkpoint, dict):
+        return load_content(module, checkpoint, 'the given dictionary', preserve, prefix, allow)
+    return load_content(module, read_checkpoint(local_file(checkpoint)), str(checkpoint), preserve,
+                        prefix, allow)
+
+
+def refuse_meta(module: nn.Module) -> None:
+    """Raise a ``ValueError`` for a network whose tensors have no values."""
+    without_values = [name for name, tensor in module.state_dict().items() if tensor.is_meta]
     if without_values:
         raise ValueError(f'{type(module).__name__} is on the device meta, where nothing can be '
                          f'loaded ({shortened(without_values)}): call '
                          'module.to_empty(device=\'cpu\') and initialise it first')
-    if isinstance(checkpoint, dict):
-        source, content = 'the given dictionary', checkpoint
-    else:
-        source, content = str(checkpoint), read_checkpoint(local_file(checkpoint))
+
+
+def load_content(module: nn.Module, content: dict, source: str, preserve: bool = True,
+                 prefix: str | None = None, allow: Sequence[str] = ()) -> LoadReport:
+    """:func:`load_pretrained` from a checkpoint that was read already; ``source`` is its name in the
+    report and in errors."""
+    state = module.state_dict()
     try:
         found = find_backbone(content, state, prefix)
         refuse_unusable(found.tensors)
