@@ -14,7 +14,7 @@ from torch import Tensor
 from ..checkpoints.checkpoint_file import CheckpointError, read_checkpoint
 from ..checkpoints.fetch import local_file
 from ..checkpoints.usable_tensors import refuse_unusable
-from ..layers import SIGMA_PATTERNS, GMConv2d
+from ..layers import SIGMA_PATTERNS
 from ..layers.find_layers import gm_layers
 from ..messages import shortened
 from .layouts import find_backbone, why_superfluous

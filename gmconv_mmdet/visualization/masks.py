@@ -12,7 +12,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ..layers import GMConv2d, gaussian_mask
+from ..layers import gaussian_mask
 from ..layers.find_layers import dynamic_layers, gm_layers
 from ..layers.masked_kernel import masked_extent
 

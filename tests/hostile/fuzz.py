@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import math
-import pickle
 import tempfile
 import time
 import traceback
