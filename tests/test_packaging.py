@@ -70,6 +70,7 @@ def test_wheel_holds_every_module(repo, installed):
     sources = {p.relative_to(repo) for p in (repo / 'gmconv_mmdet').rglob('*.py')}
     assert sources == {p.relative_to(installed) for p in (installed / 'gmconv_mmdet').rglob('*.py')
                        if '.mim' not in p.parts}
+    assert (installed / 'gmconv_mmdet' / 'py.typed').is_file()
 
 
 def test_model_index_names_files_that_exist(installed):

@@ -142,7 +142,7 @@ gpu_state() {
 
 # What the environment holds and what it was made from: changes when either does.
 fingerprint() {
-    "$PY" -I - "$REPO" "$VENV" "$REPO/setup.py" "$REPO/gmconv_mmdet/version.py" \
+    "$PY" -I - "$REPO" "$VENV" "$REPO/setup.py" "$REPO/pyproject.toml" "$REPO/gmconv_mmdet/version.py" \
         "${BASH_SOURCE[0]}" "$REPO/tools/build_mmcv.py" \
         "$CONSTRAINTS" "$HASHES" "${NEEDS[@]}" "$OPENMMLAB" "$SOURCE" <<'PYTHON'
 import hashlib

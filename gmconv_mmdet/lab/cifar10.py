@@ -368,7 +368,7 @@ def versions(settings: dict) -> dict[str, str]:
     try:
         commit = subprocess.run(['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD'],
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                universal_newlines=True).stdout.strip()
+                                text=True).stdout.strip()
     except OSError:  # no git
         commit = ''
     on_gpu = settings['device'].startswith('cuda')

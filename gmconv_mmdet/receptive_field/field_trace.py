@@ -181,7 +181,7 @@ def on_meta(module: nn.Module) -> nn.Module:
     """
     twins: Dict[int, Any] = {}
     for part in module.modules():
-        for name, value in list(part._parameters.items()) + list(part._buffers.items()) + list(
+        for _, value in list(part._parameters.items()) + list(part._buffers.items()) + list(
                 vars(part).items()):
             if isinstance(value, nn.Parameter):
                 twins[id(value)] = nn.Parameter(value.detach().to('meta'), value.requires_grad)

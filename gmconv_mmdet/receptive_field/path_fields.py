@@ -30,7 +30,7 @@ class PathFields:
         return self.hull is not None
 
     def through(self, gather: Gather, masked_extent: Optional[float] = None,
-                exact: bool = True) -> 'PathFields':
+                exact: bool = True) -> PathFields:
         """The fields behind an operator that reads ``gather``.
 
         Args:

@@ -63,7 +63,6 @@ def environment_lines(results: dict[str, Any]) -> Iterator[str]:
     """Where a file of results comes from."""
     found = results['environment']
     names = ('GPU 0', 'PyTorch', 'mmcv', 'mmdet', 'numpy', 'Python')
-    versions = ', '.join(f'{name} {found[name].split(" (")[0]}' for name in names if name in found)
     yield f'`{results["command"]}`'
     yield ''
     load = results.get('load_average')
