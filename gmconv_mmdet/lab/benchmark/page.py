@@ -18,7 +18,7 @@ What a network with masks costs beside the same network without. Variants take t
 `plain` is mmdet's ResNet-50, `S-GM` has static masks throughout, `GM` a dynamic stem and static masks, `DCN` deformable convolutions in L2-L4, `GM-DCN` those and masks in stem and L1, `RefConv` refocused kernels; `folded` means through `fold_gmconv`.
 
 ```bash
-python tools/benchmark.py --quick        # two minutes on two cores
+python tools/analysis_tools/benchmark.py --quick        # two minutes on two cores
 ```
 
 Nothing was measured on a GPU yet; `tools/dev/gpu.sh` has the commands for one.
@@ -30,7 +30,7 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
 
     Args:
         files (Sequence[tuple[Path, dict]]): each file's name and content, of
-            ``tools/benchmark.py`` or ``tools/time_shares.py``.
+            ``tools/analysis_tools/benchmark.py`` or ``tools/analysis_tools/time_shares.py``.
         command (str): what makes the page.
         picture (str, optional): the plot of :func:`draw`, relative to the page.
     """

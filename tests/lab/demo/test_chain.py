@@ -36,11 +36,11 @@ randomness = dict(seed={seed})
 
 @pytest.fixture
 def demo(repo, tmp_path):
-    """Starts `tools/demo.py` in a folder that isn't ours, with few and small images."""
+    """Starts `tools/misc/demo.py` in a folder that isn't ours, with few and small images."""
     def start(seed=0):
         (tmp_path / 'tiny.py').write_text(TINY.format(base=str(repo / CONFIG), seed=seed))
         return subprocess.Popen(
-            [sys.executable, repo / 'tools' / 'demo.py', '--config', 'tiny.py', '--images', '6',
+            [sys.executable, repo / 'tools' / 'misc' / 'demo.py', '--config', 'tiny.py', '--images', '6',
              '3', '--data', 'my images', '--work-dir', 'work'],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True)
@@ -136,7 +136,7 @@ def check_summary(output, work):
 @pytest.mark.slow
 def test_interrupted_while_it_draws(repo, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, repo / 'tools' / 'demo.py', '--images', '100000', '1', '--data', 'images'],
+        [sys.executable, repo / 'tools' / 'misc' / 'demo.py', '--images', '100000', '1', '--data', 'images'],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     end = time.monotonic() + 120
     while not list(tmp_path.glob('.images.*/train/000002.jpg')):

@@ -1,8 +1,8 @@
 """Draw effective receptive fields of models side by side, with numbers (Fig. 8).
 
-    python tools/visualize_erf.py network CONFIG[,CHECKPOINT] ... --out DIR
-    python tools/visualize_erf.py objects CONFIG[,CHECKPOINT] ... --out DIR
-    python tools/visualize_erf.py redraw DIR
+    python tools/analysis_tools/visualize_erf.py network CONFIG[,CHECKPOINT] ... --out DIR
+    python tools/analysis_tools/visualize_erf.py objects CONFIG[,CHECKPOINT] ... --out DIR
+    python tools/analysis_tools/visualize_erf.py redraw DIR
 
 `network` measures the central units of chosen outputs over images, `objects` the units at the
 centres of objects of each COCO size band; without --images and --annotations over the test set of

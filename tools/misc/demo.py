@@ -1,6 +1,6 @@
 """Draw a small detection set, train a GMConv Faster R-CNN on it, evaluate it and sum up.
 
-    python tools/demo.py [--data DIR] [--work-dir DIR] [--config FILE] [--images TRAIN VAL]
+    python tools/misc/demo.py [--data DIR] [--work-dir DIR] [--config FILE] [--images TRAIN VAL]
 
 An interrupted run goes on when it is called again. `bash tools/demo.sh` sets the environment up
 first.
@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-CONFIG = (Path(__file__).resolve().parents[1] / 'configs' / 'demo'
+CONFIG = (Path(__file__).resolve().parents[2] / 'configs' / 'demo'
           / 'faster-rcnn_r18-gm_fpn_shapes.py')
 
 

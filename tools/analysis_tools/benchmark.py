@@ -1,13 +1,13 @@
 """Time training steps and inference of GMConv networks against the plain ones, side by side.
 
-    python tools/benchmark.py --quick --json quick.json
-    python tools/benchmark.py --network backbone detector --work step inference --json cpu.json
-    python tools/benchmark.py --precision fp32 amp --channels-last --batch 8 --size 800 1216
-    python tools/benchmark.py --growth --json growth.json
+    python tools/analysis_tools/benchmark.py --quick --json quick.json
+    python tools/analysis_tools/benchmark.py --network backbone detector --work step inference --json cpu.json
+    python tools/analysis_tools/benchmark.py --precision fp32 amp --channels-last --batch 8 --size 800 1216
+    python tools/analysis_tools/benchmark.py --growth --json growth.json
 
 Every combination of the values given is one comparison: a table is printed when it ends, and the
 JSON file is written again. Variants take turns, round after round; ratios are medians of the ratios
-of times of the same round. tools/benchmark_docs.py makes a page of such files.
+of times of the same round. tools/dev/benchmark_docs.py makes a page of such files.
 """
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    results = suite.record(['python', 'tools/benchmark.py', *sys.argv[1:]])
+    results = suite.record(['python', 'tools/analysis_tools/benchmark.py', *sys.argv[1:]])
 
     def progress(text: str) -> None:
         if sys.stderr.isatty():
