@@ -38,11 +38,10 @@ def test_verdicts():
 
 def test_page_says_what_is_missing():
     content = {**record(['a', 'command']), **results(1.5)}
-    text = page([], 'x', None)
-    assert text.count('not measured: no GPU yet') == 5
+    assert 'Nothing was measured on a GPU yet' in page([], 'x', None)
     text = page([(Path('quick.json'), content)], 'x', None)
     assert '| time of GM, step, fp32, CPU | quick | 1.500 | <= 1.06 | MISSED |' in text
-    assert '| GM | 4 | 1500.0 | 1500.0 - 1500.0 | 1.500 | 1.500 - 1.500 | 1010.0 | 1.0100 |' in text
+    assert '| GM | 4 | 1500.0 | 1.500 | 1.500 - 1.500 | 1010.0 | 1.0100 |' in text
     assert '`a command`' in text
 
 
