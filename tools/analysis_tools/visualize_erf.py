@@ -7,7 +7,7 @@
 `network` measures the central units of chosen outputs over images, `objects` the units at the
 centres of objects of each COCO size band; without --images and --annotations over the test set of
 the first config. Interrupted, the same command goes on; `redraw` needs neither models nor images.
-Without a checkpoint weights are random. See docs/receptive_fields.md.
+Without a checkpoint weights are random. See docs/visualization.md.
 """
 from __future__ import annotations
 

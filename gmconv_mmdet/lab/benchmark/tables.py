@@ -68,7 +68,7 @@ def environment_lines(results: dict[str, Any]) -> Iterator[str]:
     load = results.get('load_average')
     yield '; '.join([
         *filter(None, [results.get('processor')]),
-        ', '.join(f'{name} {found[name].split(" (")[0]}' for name in names if name in found),
+        versions,
         f'code {results["code"][:10]}{"+changes" * results["code"].endswith("+changes")}',
         *([] if load is None else [f'load average at the start {load:.2f}'])]) + '.'
     if 'note' in results:
