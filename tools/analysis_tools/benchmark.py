@@ -84,8 +84,8 @@ def main() -> int:
             begun = time.perf_counter()
             results['runs'].append(suite.run(
                 comparison, args.device, args.rounds, seconds,
-                on_round=lambda n: progress(f'{comparison.title()}: round {n}, '
-                                            f'{time.perf_counter() - begun:.0f} s')))
+                on_round=lambda n, title=comparison.title(), begun=begun: progress(
+                    f'{title}: round {n}, {time.perf_counter() - begun:.0f} s')))
             progress('')
             print(tables.title(results['runs'][-1]), end='\n\n')
             print('\n'.join(tables.run_table(results['runs'][-1])), end='\n\n', flush=True)
