@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -60,6 +61,10 @@ def main() -> int:
         if sys.stderr.isatty():
             print(f'\r\033[K{text}', end='', file=sys.stderr, flush=True)
 
+    def rounds_of(title: str) -> Callable[[int], None]:
+        begun = time.perf_counter()
+        return lambda n: progress(f'{title}: round {n}, {time.perf_counter() - begun:.0f} s')
+
     def save() -> None:
         if args.json:
             args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -81,11 +86,8 @@ def main() -> int:
             for network, work, batch, size, precision in product(
                 args.network, args.work, args.batch, args.size or [(512, 512)], args.precision))
         for comparison, seconds in comparisons:
-            begun = time.perf_counter()
-            results['runs'].append(suite.run(
-                comparison, args.device, args.rounds, seconds,
-                on_round=lambda n, title=comparison.title(), begun=begun: progress(
-                    f'{title}: round {n}, {time.perf_counter() - begun:.0f} s')))
+            results['runs'].append(suite.run(comparison, args.device, args.rounds, seconds,
+                                             on_round=rounds_of(comparison.title())))
             progress('')
             print(tables.title(results['runs'][-1]), end='\n\n')
             print('\n'.join(tables.run_table(results['runs'][-1])), end='\n\n', flush=True)
