@@ -100,7 +100,7 @@ def test_key_tells_apart_what_cannot_be_exchanged(build_mmcv):
                          ampere._replace(archs='8.0;9.0'))}
     assert len(keys) == 16
     assert all(not set(key) & set('/;:\\ ') for key in keys)
-    python = 'cpython-%d%d' % sys.version_info[:2]
+    python = 'cpython-{}{}'.format(*sys.version_info)
     assert build_mmcv.wheel_key('mmcv', '2.1.0', '2.13.0', None).startswith(
         f'mmcv-2.1.0_torch-2.13.0_cpu_{python}')
 
