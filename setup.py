@@ -6,7 +6,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-CHECKOUT_ONLY = ('*.sh', 'build_mmcv.py', 'pin_hashes.py', 'dev')  # need the files around them
+CHECKOUT_ONLY = ('*.sh', 'dev')  # need the files around them
 
 
 class BuildWithMim(build_py):

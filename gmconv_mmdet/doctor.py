@@ -58,7 +58,7 @@ class Pair(NamedTuple):
     install: str
 
 
-# The first needs no compiler. README.md shows this table.
+# The first needs no compiler. docs/tested_versions.md shows this table.
 PAIRS = (
     Pair('nothing to compile', '3.8-3.11', '2.1.2 / 0.16.2', '< 2', '2.1.0', '3.3.0',
          'pip install torch==2.1.2 torchvision==0.16.2 "numpy<2" "setuptools<82" openmim; '

@@ -25,8 +25,9 @@ def run(repo, tmp_path):
     (tmp_path / 'boxes.json').write_text(json.dumps(BOXES))
 
     def call(*arguments):
-        return subprocess.run([sys.executable, str(repo / 'tools' / 'analyze_rf.py'), *arguments],
-                              cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        script = repo / 'tools' / 'analysis_tools' / 'analyze_rf.py'
+        return subprocess.run([sys.executable, str(script), *arguments], cwd=tmp_path,
+                              capture_output=True, text=True, timeout=300)
     return call
 
 

@@ -1,4 +1,4 @@
-"""tools/build_mmcv.py on a source package that stands in for mmcv: same name, same file layout and
+"""tools/dev/build_mmcv.py on a source package that stands in for mmcv: same name, same file layout and
 output, two `compilations` of a moment each."""
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PKG_INFO = 'Metadata-Version: 2.1\nName: mmcv\nVersion: 2.1.0\n'
 
 class Builder:
     def __init__(self, repo: Path, folder: Path) -> None:
-        self.script = repo / 'tools' / 'build_mmcv.py'
+        self.script = repo / 'tools' / 'dev' / 'build_mmcv.py'
         self.cache = folder / 'the user\'s cache'
         self.ledger = folder / 'ledger'
         self.constraints = folder / 'constraints.txt'
@@ -85,7 +85,7 @@ def builder(repo, tmp_path) -> Builder:
 
 @pytest.fixture(scope='module')
 def build_mmcv():
-    path = Path(__file__).resolve().parents[1] / 'tools' / 'build_mmcv.py'
+    path = Path(__file__).resolve().parents[1] / 'tools' / 'dev' / 'build_mmcv.py'
     spec = importlib.util.spec_from_file_location('build_mmcv', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -100,7 +100,7 @@ def test_key_tells_apart_what_cannot_be_exchanged(build_mmcv):
                          ampere._replace(archs='8.0;9.0'))}
     assert len(keys) == 16
     assert all(not set(key) & set('/;:\\ ') for key in keys)
-    python = 'cpython-%d%d' % sys.version_info[:2]
+    python = 'cpython-{}{}'.format(*sys.version_info)
     assert build_mmcv.wheel_key('mmcv', '2.1.0', '2.13.0', None).startswith(
         f'mmcv-2.1.0_torch-2.13.0_cpu_{python}')
 

@@ -144,8 +144,9 @@ def test_python_versions(monkeypatch, version, status):
     assert doctor.python_check().status == status
 
 
-def test_readme_shows_the_pairs(repo):
-    assert doctor.pairs_table() in (repo / 'README.md').read_text(encoding='utf-8')
+def test_page_of_versions_shows_the_pairs(repo):
+    page = (repo / 'docs' / 'tested_versions.md').read_text(encoding='utf-8')
+    assert doctor.pairs_table() in page
 
 
 def test_doctor_needs_the_standard_library_only(repo):

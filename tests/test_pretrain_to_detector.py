@@ -41,8 +41,8 @@ def test_pretrain_publish_load_train_test(shared_data, repo, tmp_path):
     assert len(sigmas) == 16 and all((sigma != 5).all() for sigma in sigmas)  # they did learn
 
     output = finished(subprocess.Popen(
-        [sys.executable, '-W', 'ignore', repo / 'tools/convert_backbone.py', 'pretrain/epoch_1.pth',
-         'gm_r18.pth'],
+        [sys.executable, '-W', 'ignore', repo / 'tools/model_converters/convert_backbone.py',
+         'pretrain/epoch_1.pth', 'gm_r18.pth'],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     published = Path(re.search(r'^written: (.*)$', output, re.M)[1])
     assert 'depth: 18' in output and 'masks: 1 dynamic, 16 static' in output

@@ -25,7 +25,7 @@ AWKWARD = 'it\'s "a" $(touch pwned) `touch pwned`; touch pwned & -x'
 
 
 def tool_module(repo: Path, name: str):
-    spec = importlib.util.spec_from_file_location(name, repo / 'tools' / f'{name}.py')
+    spec = importlib.util.spec_from_file_location(name, repo / 'tools' / 'dev' / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -35,7 +35,7 @@ def test_every_pin_has_its_hashes(repo):
     pins = tool_module(repo, 'pin_hashes').pins((repo / 'requirements/constraints.txt').read_text())
     lines = [line for line in (repo / 'requirements/hashes.txt').read_text().splitlines()
              if not line.startswith('#')]
-    assert len(pins) == len(lines) > 100, 'make it again: python tools/pin_hashes.py'
+    assert len(pins) == len(lines) > 100, 'make it again: python tools/dev/pin_hashes.py'
     for (name, same, version, marker), line in zip(pins, lines):
         pin, *digests = line.split(' --hash=')
         assert pin == f'{name}{same}{version}' + (f'; {marker}' if marker else '')
@@ -112,7 +112,7 @@ def test_no_code_runs_text_as_a_program(repo):
     banned = {'eval', 'exec', 'os.system', 'os.popen', 'pickle.load', 'pickle.loads', 'yaml.load',
               'subprocess.getoutput', 'subprocess.getstatusoutput', 'tempfile.mktemp'}
     files = [repo / 'setup.py', *(repo / 'gmconv_mmdet').rglob('*.py'),
-             *(repo / 'tools').glob('*.py'), *(repo / 'configs').rglob('*.py')]
+             *(repo / 'tools').rglob('*.py'), *(repo / 'configs').rglob('*.py')]
     found = []
     for path in files:
         text = path.read_text(encoding='utf-8')
@@ -152,7 +152,8 @@ def test_scripts_pass_awkward_names_on_as_they_are(repo, tmp_path, script, first
 def test_tools_take_files_of_awkward_names(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     torch.save(STATE, f'{name}.pth')
-    out = tool('convert_backbone.py', '--to', 'plain', '--', f'{name}.pth', f'{name} out.pth')
+    out = tool('model_converters/convert_backbone.py', '--to', 'plain', '--', f'{name}.pth',
+               f'{name} out.pth')
     assert 'written' in out
     assert len(list(tmp_path.iterdir())) == 2 and not (tmp_path / 'pwned').exists()
 

@@ -45,7 +45,7 @@ def folder(tmp_path):
 @pytest.fixture
 def run(repo, folder):
     def call(tool, *arguments):
-        script = repo / 'tools' / f'visualize_{tool}.py'
+        script = repo / 'tools' / 'analysis_tools' / f'visualize_{tool}.py'
         return subprocess.run([sys.executable, str(script), *arguments], cwd=folder,
                               capture_output=True, text=True, timeout=300)
     return call
@@ -86,8 +86,9 @@ def test_objects_of_the_configs_test_set_then_redrawn(run, folder):
 def test_network_interrupted_and_continued(repo, run, folder):
     arguments = ['network', 'net_r18-gm.py', '--size', '256', '--outputs', 'C3', 'P6',
                  '--out', 'out']
-    with subprocess.Popen([sys.executable, str(repo / 'tools' / 'visualize_erf.py'), *arguments],
-                          cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+    script = repo / 'tools' / 'analysis_tools' / 'visualize_erf.py'
+    with subprocess.Popen([sys.executable, str(script), *arguments], cwd=folder,
+                          stderr=subprocess.PIPE, text=True) as process:
         # The first progress of at least one image, then Ctrl-C.
         text, limit = '', time.monotonic() + 200
         while not any(f' {n}/8 ' in text for n in range(1, 8)) and time.monotonic() < limit:

@@ -12,5 +12,5 @@ set -euo pipefail
 unset CDPATH
 REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 PYTHON="$(bash "$REPO/tools/setup_env.sh" --print-python)"
-exec "$PYTHON" "$REPO/tools/demo.py" --data "$REPO/data/demo_shapes" \
+exec "$PYTHON" "$REPO/tools/misc/demo.py" --data "$REPO/data/demo_shapes" \
     --work-dir "$REPO/work_dirs/demo" "$@"

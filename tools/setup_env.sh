@@ -143,7 +143,7 @@ gpu_state() {
 # What the environment holds and what it was made from: changes when either does.
 fingerprint() {
     "$PY" -I - "$REPO" "$VENV" "$REPO/setup.py" "$REPO/pyproject.toml" "$REPO/gmconv_mmdet/version.py" \
-        "${BASH_SOURCE[0]}" "$REPO/tools/build_mmcv.py" \
+        "${BASH_SOURCE[0]}" "$REPO/tools/dev/build_mmcv.py" \
         "$CONSTRAINTS" "$HASHES" "${NEEDS[@]}" "$OPENMMLAB" "$SOURCE" <<'PYTHON'
 import hashlib
 import pathlib
@@ -202,7 +202,7 @@ $output"
 install_mmcv() {
     local wheel
     # shellcheck disable=SC2046
-    wheel="$("$PY" "$REPO/tools/build_mmcv.py" --constraints "$CONSTRAINTS" --hashes "$HASHES" $(grep -v '^#' "$SOURCE"))" \
+    wheel="$("$PY" "$REPO/tools/dev/build_mmcv.py" --constraints "$CONSTRAINTS" --hashes "$HASHES" $(grep -v '^#' "$SOURCE"))" \
         || fail "mmcv's ops could not be built (see above)."
     pip_install --quiet --no-deps --no-index --force-reinstall "$wheel"
     # mmcv without CUDA ops runs on the CPU only: verify it there.

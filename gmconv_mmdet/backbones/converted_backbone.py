@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch.nn as nn
 from mmdet.registry import MODELS as MMDET_MODELS
@@ -26,7 +27,7 @@ class ConvertedBackbone(nn.Module):
         """As the backbone's own, ``GMPretrained`` last; then warns of frozen random weights."""
         if isinstance(self.init_cfg, (list, tuple)):
             self.init_cfg = sorted(self.init_cfg, key=is_gm_pretrained)
-        super().init_weights()
+        super().init_weights()  # type: ignore[misc]  # of the backbone that this is mixed into
         if not getattr(self, 'start_weights_left_out', False):  # a resume: it was said at the start
             self._warn_of_random_frozen_weights()
 
@@ -104,7 +105,7 @@ def within(convs: Sequence[str], modules: Sequence[str], argument: str) -> list[
 class _Subclassed:
     """Lets a network of a class made on the spot be copied and pickled, by its original class."""
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: Any) -> tuple:
         _, mixin, network_class = type(self).__bases__
         return _restore, (network_class, mixin, type(self).__name__), self.__dict__
 

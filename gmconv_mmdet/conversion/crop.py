@@ -44,7 +44,8 @@ class Crop(NamedTuple):
     @property
     def cut(self) -> tuple[int, int]:
         """Rows cut above and below, columns cut left and right."""
-        return tuple((k - c) // 2 for k, c in zip(self.kernel_size, self.cropped_size))
+        rows, columns = ((k - c) // 2 for k, c in zip(self.kernel_size, self.cropped_size))
+        return rows, columns
 
     def __str__(self) -> str:
         before, after = ('x'.join(map(str, size)) for size in (self.kernel_size, self.cropped_size))

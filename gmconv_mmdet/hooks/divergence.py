@@ -37,7 +37,7 @@ class DivergenceHook(Hook):
     through, before losses and boxes are computed from them.
 
     Off unless a config names it: ``custom_hooks = [dict(type='DivergenceHook')]``. It reads every
-    output, gradient and weight once (docs/numbers.md has what that costs), and waits for an
+    output, gradient and weight once (docs/numerical_stability.md has what that costs), and waits for an
     accelerator a few times an iteration. In a run of several processes each looks after its own.
 
     Args:

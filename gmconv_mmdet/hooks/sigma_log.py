@@ -53,7 +53,7 @@ class SigmaLogHook(Hook):
     are plain convolutions), of masks that no gradient has reached, and where all are frozen.
 
     ``masks.png`` and ``masks.csv`` go to the run's log folder, ``<work_dir>/<time>/``. Of a dynamic
-    layer they show the mask for a blank image; ``tools/visualize_masks.py`` shows it for images.
+    layer they show the mask for a blank image; ``visualize_masks.py`` (tools) shows it for images.
 
     Between two logged iterations the hook adds up what decay does, in tensors as long as there are
     sigmas; logging takes one transfer from the device. Without masks in the model it says so once

@@ -107,7 +107,7 @@ def written_config(source: Union[str, Path], cfg: Config, change: Change,
         model = {key: model}
     imports = list((cfg.get('custom_imports') or {}).get('imports', []))
     imports += [name for name in ('gmconv_mmdet', edited.__name__) if name not in imports]
-    comment = f'{change.description}, written by tools/analyze_rf.py. {change.note}'
+    comment = f'{change.description}, written by tools/analysis_tools/analyze_rf.py. {change.note}'
     lines = [f'# {line}' for line in textwrap.wrap(comment, 98)]
     lines += [f'_base_ = {_base(source, target)!r}',
               f'custom_imports = {_literal(dict(imports=imports, allow_failed_imports=False))}',

@@ -1,4 +1,4 @@
-"""tools/fuse.py and what is behind it, on whole detectors; the result in a process of stock
+"""tools/deployment/fuse.py and what is behind it, on whole detectors; the result in a process of stock
 mmdet."""
 import os
 import subprocess
@@ -195,7 +195,7 @@ def test_metrics_are_mmdets(tmp_path, coco128):
 @pytest.mark.slow
 def test_command_line(tmp_path, repo):
     config, checkpoint, _ = write_detector(tmp_path, gm_stem='static')
-    command = [sys.executable, repo / 'tools/fuse.py', config, checkpoint, tmp_path / 'out']
+    command = [sys.executable, repo / 'tools/deployment/fuse.py', config, checkpoint, tmp_path / 'out']
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 'folded exactly: 17 static GMConv' in done.stdout

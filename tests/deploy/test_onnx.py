@@ -82,7 +82,7 @@ def test_backbone_at_two_sizes_and_two_batches(tmp_path, stem):
 def test_command_line_exports_backbone_and_neck(tmp_path, repo):
     config, checkpoint, _ = write_detector(tmp_path)
     out = tmp_path / 'detector.onnx'
-    command = [sys.executable, repo / 'tools/export_onnx.py', config, checkpoint, out, '--size',
+    command = [sys.executable, repo / 'tools/deployment/export_onnx.py', config, checkpoint, out, '--size',
                '128', '160']
     done = subprocess.run(command, capture_output=True, text=True)
     if 'needs torch 2.6 or newer' in done.stderr:

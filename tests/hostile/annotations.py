@@ -190,7 +190,7 @@ def head(folder):
         num_classes=80))
 
 
-@case('annotations', 'not COCO\'s format', '`tools/visualize_erf.py objects`',
+@case('annotations', 'not COCO\'s format', '`tools/analysis_tools/visualize_erf.py objects`',
       refused='is no COCO annotation file')
 def objects(folder):
     (folder / 'x.json').write_text(json.dumps(dict(images=[dict(id=1)], annotations=[])))

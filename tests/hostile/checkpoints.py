@@ -23,7 +23,7 @@ from .case import REPO, case, tool
 from .fuzz import STATE, TRAINING, network
 
 DEMO = REPO / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
-LOAD, CONVERT = '`load_pretrained`', '`tools/convert_backbone.py`'
+LOAD, CONVERT = '`load_pretrained`', '`tools/model_converters/convert_backbone.py`'
 CONV, SIGMA = 'layer1.0.conv1.weight', 'layer1.0.conv1.sigma'
 
 
@@ -44,7 +44,7 @@ def loads(path: Path) -> Callable[[], object]:
 
 
 def converts(path: Path, *options: object, to: str = 'out.pth') -> Callable[[], object]:
-    return lambda: tool('convert_backbone.py', path, path.parent / to, *options)
+    return lambda: tool('model_converters/convert_backbone.py', path, path.parent / to, *options)
 
 
 def saved(folder: Path, content: object, name: str = 'x.pth', zip_format: bool = True) -> Path:
@@ -130,12 +130,12 @@ def hostile_raw(folder):
 
 
 for _tool, _arguments in {
-        'visualize_masks.py': lambda f: (DEMO, f / 'x.pth', '--out', f / 'out'),
-        'visualize_erf.py': lambda f: ('network', f'{DEMO},{f / "x.pth"}', '--out', f / 'out',
-                                       '--images', f),
-        'analyze_rf.py': lambda f: (DEMO, '--size', 64, 64, '--checkpoint', f / 'x.pth'),
-        'fuse.py': lambda f: (DEMO, f / 'x.pth', f / 'out'),
-        'export_onnx.py': lambda f: (DEMO, f / 'x.pth', f / 'out.onnx')}.items():
+        'analysis_tools/visualize_masks.py': lambda f: (DEMO, f / 'x.pth', '--out', f / 'out'),
+        'analysis_tools/visualize_erf.py': lambda f: (
+            'network', f'{DEMO},{f / "x.pth"}', '--out', f / 'out', '--images', f),
+        'analysis_tools/analyze_rf.py': lambda f: (DEMO, '--size', 64, 64, '--checkpoint', f / 'x.pth'),
+        'deployment/fuse.py': lambda f: (DEMO, f / 'x.pth', f / 'out'),
+        'deployment/export_onnx.py': lambda f: (DEMO, f / 'x.pth', f / 'out.onnx')}.items():
     @case('checkpoint', 'a pickle that runs a command', f'`tools/{_tool}`', slow=True,
           refused='was refused')
     def hostile_tool(folder, name=_tool, arguments=_arguments):
@@ -246,7 +246,7 @@ def link(folder):
 
 @case('checkpoint', 'a name that torchvision does not know', CONVERT, refused='knows no')
 def unknown_zoo(folder):
-    return lambda: tool('convert_backbone.py', 'torchvision://resnet51', folder / 'out.pth')
+    return lambda: tool('model_converters/convert_backbone.py', 'torchvision://resnet51', folder / 'out.pth')
 
 
 @case('checkpoint', 'a TorchScript file', LOAD, refused='TorchScript')
@@ -360,15 +360,15 @@ def target(folder):
     return converts(saved(folder, STATE), to='out.onnx')
 
 
-@case('checkpoint', 'a detector\'s, of another width', '`tools/fuse.py`', slow=True,
+@case('checkpoint', 'a detector\'s, of another width', '`tools/deployment/fuse.py`', slow=True,
       refused='does not hold this config\'s model')
 def another_detector(folder):
     path = saved(folder, dict(state_dict={f'backbone.{n}': t for n, t in STATE.items()}))
-    return lambda: tool('fuse.py', DEMO, path, folder / 'out')
+    return lambda: tool('deployment/fuse.py', DEMO, path, folder / 'out')
 
 
-@case('checkpoint', 'nothing of this network', '`tools/visualize_masks.py`', slow=True,
+@case('checkpoint', 'nothing of this network', '`tools/analysis_tools/visualize_masks.py`', slow=True,
       refused='holds no weight of this backbone')
 def nothing_of_it(folder):
     path = saved(folder, dict(state_dict=dict(x=torch.ones(1))))
-    return lambda: tool('visualize_masks.py', DEMO, path, '--out', folder / 'out')
+    return lambda: tool('analysis_tools/visualize_masks.py', DEMO, path, '--out', folder / 'out')

@@ -100,36 +100,37 @@ FILES = {
         'model = dict()\n', 'can\'t be read as a config.*gmconv_nowhere'),
 }
 for _fault, (_text, _says) in FILES.items():
-    @case('config', _fault, '`tools/visualize_masks.py`', refused=_says)
+    @case('config', _fault, '`tools/analysis_tools/visualize_masks.py`', refused=_says)
     def config_file(folder, text=_text):
         path = folder / 'a config.py'
         if text is not None:
             path.write_text(text)
-        return lambda: tool('visualize_masks.py', path, '--out', folder / 'out')
+        return lambda: tool('analysis_tools/visualize_masks.py', path, '--out', folder / 'out')
 
 
-@case('config', 'JSON that is cut off', '`tools/analyze_rf.py`',
+@case('config', 'JSON that is cut off', '`tools/analysis_tools/analyze_rf.py`',
       refused='can\'t be read as a config')
 def json_config(folder):
     (folder / 'x.json').write_text('{"model": {')
-    return lambda: tool('analyze_rf.py', folder / 'x.json', '--size', 64, 64)
+    return lambda: tool('analysis_tools/analyze_rf.py', folder / 'x.json', '--size', 64, 64)
 
 
-@case('config', 'no test scale and no --size', '`tools/analyze_rf.py`', refused='give --size H W')
+@case('config', 'no test scale and no --size', '`tools/analysis_tools/analyze_rf.py`',
+      refused='give --size H W')
 def no_size(folder):
     (folder / 'x.py').write_text('model = dict(backbone=dict(type="ResNet", depth=18))\n')
-    return lambda: tool('analyze_rf.py', folder / 'x.py')
+    return lambda: tool('analysis_tools/analyze_rf.py', folder / 'x.py')
 
 
-@case('config', 'an input of 1x1 pixels', '`tools/analyze_rf.py`', goes_on='unproductive',
+@case('config', 'an input of 1x1 pixels', '`tools/analysis_tools/analyze_rf.py`', goes_on='unproductive',
       slow=True)
 def tiny_size(folder):
-    return lambda: tool('analyze_rf.py', DEMO, '--size', 1, 1, '--brief')
+    return lambda: tool('analysis_tools/analyze_rf.py', DEMO, '--size', 1, 1, '--brief')
 
 
-@case('config', 'a size that is negative', '`tools/analyze_rf.py`', refused='size')
+@case('config', 'a size that is negative', '`tools/analysis_tools/analyze_rf.py`', refused='size')
 def negative_size(folder):
-    return lambda: tool('analyze_rf.py', DEMO, '--size', -3, 64)
+    return lambda: tool('analysis_tools/analyze_rf.py', DEMO, '--size', -3, 64)
 
 
 @case('config', 'an unknown row', '`tools/reproduce.py plan`',
@@ -160,22 +161,23 @@ def unknown_layer(folder):
     return act
 
 
-@case('config', 'an average stem without images', '`tools/fuse.py`',
+@case('config', 'an average stem without images', '`tools/deployment/fuse.py`',
       refused='needs calibration images')
 def no_calibration(folder):
-    return lambda: tool('fuse.py', DEMO, folder / 'x.pth', folder / 'out', '--stem', 'average')
+    return lambda: tool('deployment/fuse.py', DEMO, folder / 'x.pth', folder / 'out', '--stem', 'average')
 
 
-@case('config', 'images asked for of a GPU that is not there', '`tools/visualize_masks.py`',
+@case('config', 'images asked for of a GPU that is not there', '`tools/analysis_tools/visualize_masks.py`',
       refused='cuda', slow=True)
 def no_gpu(folder):
-    return lambda: tool('visualize_masks.py', DEMO, '--out', folder / 'out', '--device', 'cuda:77')
+    return lambda: tool('analysis_tools/visualize_masks.py', DEMO, '--out', folder / 'out',
+                        '--device', 'cuda:77')
 
 
-@case('config', 'a device that does not exist', '`tools/visualize_erf.py`', refused='abacus',
+@case('config', 'a device that does not exist', '`tools/analysis_tools/visualize_erf.py`', refused='abacus',
       slow=True)
 def no_device(folder):
     from PIL import Image
     Image.new('RGB', (32, 32)).save(folder / 'a.png')
-    return lambda: tool('visualize_erf.py', 'network', DEMO, '--out', folder / 'out', '--images',
-                        folder, '--device', 'abacus')
+    return lambda: tool('analysis_tools/visualize_erf.py', 'network', DEMO, '--out', folder / 'out',
+                        '--images', folder, '--device', 'abacus')

@@ -60,14 +60,14 @@ def no_torch(folder):
 
 
 WRITERS = {
-    '`tools/convert_backbone.py`': lambda f, out: lambda: tool(
-        'convert_backbone.py', saved_state(f), out / 'x.pth'),
-    '`tools/visualize_masks.py`': lambda f, out: lambda: tool('visualize_masks.py', DEMO, '--out',
-                                                              out / 'x'),
-    '`tools/analyze_rf.py`': lambda f, out: lambda: tool(
-        'analyze_rf.py', DEMO, '--size', 64, 64, '--brief', '--json', out / 'x.json'),
-    '`tools/demo.py`': lambda f, out: lambda: tool('demo.py', '--data', f / 'shapes', '--work-dir',
-                                                   out / 'x', '--images', 1, 1),
+    '`tools/model_converters/convert_backbone.py`': lambda f, out: lambda: tool(
+        'model_converters/convert_backbone.py', saved_state(f), out / 'x.pth'),
+    '`tools/analysis_tools/visualize_masks.py`': lambda f, out: lambda: tool(
+        'analysis_tools/visualize_masks.py', DEMO, '--out', out / 'x'),
+    '`tools/analysis_tools/analyze_rf.py`': lambda f, out: lambda: tool(
+        'analysis_tools/analyze_rf.py', DEMO, '--size', 64, 64, '--brief', '--json', out / 'x.json'),
+    '`tools/misc/demo.py`': lambda f, out: lambda: tool(
+        'misc/demo.py', '--data', f / 'shapes', '--work-dir', out / 'x', '--images', 1, 1),
     '`tools/reproduce.py run`': lambda f, out: lambda: tool(
         'reproduce.py', 'run', '--table', 'III', '--rows', 'faster-rcnn_r50', '--rehearse',
         '--gpus', 0, '--data-root', f / 'some data', '--work-root', out / 'x'),
@@ -90,22 +90,23 @@ for _given_to, _writer in WRITERS.items():
             return writer(folder, folder / 'in the way' if 'file' in fault else UNWRITABLE)
 
 
-@case('environment', 'a full disk', '`tools/analyze_rf.py`', refused='No space left',
+@case('environment', 'a full disk', '`tools/analysis_tools/analyze_rf.py`', refused='No space left',
       slow=True)
 def full_disk(folder):
-    return lambda: tool('analyze_rf.py', DEMO, '--size', 64, 64, '--brief', '--json', '/dev/full')
+    return lambda: tool('analysis_tools/analyze_rf.py', DEMO, '--size', 64, 64, '--brief',
+                        '--json', '/dev/full')
 
 
-@case('environment', 'an output that exists', '`tools/export_onnx.py`', refused='--force replaces')
+@case('environment', 'an output that exists', '`tools/deployment/export_onnx.py`', refused='--force replaces')
 def exists(folder):
     (folder / 'x.onnx').write_text('mine')
-    return lambda: tool('export_onnx.py', DEMO, saved(folder, STATE), folder / 'x.onnx')
+    return lambda: tool('deployment/export_onnx.py', DEMO, saved(folder, STATE), folder / 'x.onnx')
 
 
-@case('environment', 'a config of that name', '`tools/fuse.py`', refused='--force replaces')
+@case('environment', 'a config of that name', '`tools/deployment/fuse.py`', refused='--force replaces')
 def fuse_exists(folder):
     (folder / 'x.py').write_text('mine')
-    return lambda: tool('fuse.py', DEMO, folder / 'y.pth', folder / 'x')
+    return lambda: tool('deployment/fuse.py', DEMO, folder / 'y.pth', folder / 'x')
 
 
 @case('environment', 'more GPUs than there are', '`tools/reproduce.py check`',
@@ -117,9 +118,9 @@ def gpus(folder):
                         folder / 'some data', '--work-root', folder / 'work')
 
 
-@case('environment', 'images of something else in the folder', '`tools/demo.py`',
+@case('environment', 'images of something else in the folder', '`tools/misc/demo.py`',
       refused='was not made by this command')
 def foreign_images(folder):
     (folder / 'shapes').mkdir()
     (folder / 'shapes' / 'mine.jpg').write_text('mine')
-    return lambda: tool('demo.py', '--data', folder / 'shapes', '--work-dir', folder / 'work')
+    return lambda: tool('misc/demo.py', '--data', folder / 'shapes', '--work-dir', folder / 'work')

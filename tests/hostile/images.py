@@ -13,7 +13,7 @@ from ..lab.reproduce.conftest import edit_json
 from .annotations import CHECK, TRAIN, checks, data
 from .case import case
 
-READ, MMDET = '`tools/visualize_erf.py`', 'mmdet\'s `LoadImageFromFile`'
+READ, MMDET = '`tools/analysis_tools/visualize_erf.py`', 'mmdet\'s `LoadImageFromFile`'
 
 
 def replaced(folder, write, mode='all', size=None):

@@ -174,8 +174,9 @@ def test_resnet_depth():
 @pytest.mark.slow
 def test_tool(trained, tmp_path, repo):
     def tool(*arguments):
-        return subprocess.run([sys.executable, '-W', 'ignore', repo / 'tools/convert_backbone.py',
-                               *map(str, arguments)], capture_output=True, text=True)
+        script = repo / 'tools' / 'model_converters' / 'convert_backbone.py'
+        return subprocess.run([sys.executable, '-W', 'ignore', script, *map(str, arguments)],
+                              capture_output=True, text=True)
     run = tool(trained[0], tmp_path / 'gm.pth', '--to', 'plain')
     assert run.returncode == 0, run.stderr
     for text in ('multiplied into its weight', 'outside the backbone: head', 'depth: 18',

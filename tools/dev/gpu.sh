@@ -5,7 +5,7 @@
 #
 # Four parts; a part that has ended is not repeated, and the trainings go on where they were cut off.
 # Results: OUT (work_dirs/gpu by default). To publish the times: copy OUT/benchmark-*.json to
-# docs/benchmarks and run `python tools/benchmark_docs.py`.
+# docs/benchmarks and run `python tools/dev/benchmark_docs.py`.
 set -euo pipefail
 (($# >= 1)) || { sed -n '2,/^set -/{s/^# \{0,1\}//;/^set -/d;p;}' "${BASH_SOURCE[0]}" >&2; exit 2; }
 DATA="$(cd "$1" && pwd)"
@@ -47,7 +47,7 @@ for name, call in {
 PYTHON_END
 }
 
-benchmark() { "$PYTHON" tools/benchmark.py --device cuda "${@:2}" --json "$OUT/benchmark-$1.json"; }
+benchmark() { "$PYTHON" tools/analysis_tools/benchmark.py --device cuda "${@:2}" --json "$OUT/benchmark-$1.json"; }
 
 part ops ops
 part backbone benchmark backbone --precision fp32 amp --batch 2 8 --size 512 512 --size 800 1216

@@ -32,7 +32,7 @@ pinned_environment() {
     "$PY" -m pip install --quiet --no-deps --no-build-isolation -c "$pins" -r requirements/default/openmmlab.txt
     echo "mmcv with its compiled ops"
     local wheel
-    wheel="$("$PY" tools/build_mmcv.py --constraints "$pins" mmcv)"
+    wheel="$("$PY" tools/dev/build_mmcv.py --constraints "$pins" mmcv)"
     "$PY" -m pip install --quiet --no-deps --no-index --force-reinstall "$wheel"
 }
 

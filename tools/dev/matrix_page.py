@@ -5,19 +5,29 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
 COLUMNS = ('py38-torch1.13', 'py38-torch2.1', 'py310-torch2.1', 'py311-torch2.13',
            'py312-torch2.13', 'py313-torch2.13', 'onedl')
+MANY = 5  # skipped tests: fewer are in the JSON files only
 HEAD = '''# Tested versions
+
+Versions that work together, the one without a compiler first (`python -m gmconv_mmdet.doctor` says what
+to change in an environment):
+
+{pairs}
+
+mmdet 3.3 refuses mmcv 2.2 and newer; mmcv 2.1.0 is ready-made for torch 2.1 and older, compiles up to
+torch 2.13 and not on 2.15; torch older than 2.3 needs numpy 1; MMEngine 0.10.7 needs setuptools < 82.
+
+## What was tested
 
 Each row is one environment, made and tested by `bash tools/dev/matrix.sh COLUMN`: `pip install .`, a
 training with mmdet's own tools that is killed, resumed and evaluated, and the fast part of the tests
 (`pytest -m "not slow"`). All ran on CPUs. This page is written by `python tools/dev/matrix_page.py`
 from [docs/data/matrix](data/matrix), where the other packages' versions are.
-
-The pair that needs no compiling is the one of `torch 2.1` and `mmcv 2.1.0` (`mim install mmcv==2.1.0`).
 '''
 
 
@@ -40,19 +50,15 @@ def table_row(found: dict) -> str:
 
 def page(columns: list[dict]) -> str:
     """The page's text, from the content of the JSON files."""
-    names = [found['column'] for found in columns]
-    lines = [HEAD, '| column | Python | torch | mmcv | mmdet | mmengine | numpy '
+    pairs = runpy.run_path(str(REPO / 'gmconv_mmdet' / 'doctor.py'))['pairs_table']()
+    lines = [HEAD.format(pairs=pairs), '| column | Python | torch | mmcv | mmdet | mmengine | numpy '
              '| changed by `pip install .` | train, resume, test | tests passed / failed / skipped '
              '| commit |', '|---' * 11 + '|', *map(table_row, columns)]
-    skipped: dict[str, dict[str, int]] = {}
-    for found in columns:
-        for reason, count in found['tests']['reasons'].items():
-            skipped.setdefault(reason, {})[found['column']] = count
+    skipped = [f'* `{found["column"]}`: {count}, {reason}' for found in columns
+               for reason, count in found['tests']['reasons'].items() if count >= MANY]
     if skipped:
-        lines += ['', 'Tests skipped, and why:', '', '| reason | ' + ' | '.join(names) + ' |',
-                  '|---' * (len(names) + 1) + '|']
-        lines += [f'| {reason} | ' + ' | '.join(str(counts.get(name, '')) for name in names) + ' |'
-                  for reason, counts in sorted(skipped.items())]
+        lines += ['', f'Reasons for which {MANY} tests or more were skipped (all are in the JSON files):', '',
+                  *skipped]
     failures = [f'* `{found["column"]}`: `{name}`' for found in columns
                 for name in found['tests']['failures']]
     if failures:

@@ -4,7 +4,7 @@ custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
 
 custom_hooks = [
     dict(type='SigmaLogHook'),  # and at the end a picture of all masks; idle in the plain rows
-    dict(type='SafeCheckpoints'),  # docs/faults.md
+    dict(type='SafeCheckpoints'),  # docs/interrupted_training.md
     dict(type='ExactResumeHook'),
 ]
 randomness = dict(seed=0)  # a resume is exact with a fixed seed only; another: randomness.seed=1

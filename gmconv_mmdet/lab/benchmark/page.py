@@ -5,23 +5,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import growth, tables
-from .targets import TIMES, verdicts
+from . import tables
+from .targets import verdicts
 
-# Paragraphs are single lines, as in the other pages.
 _HEAD = '''# Benchmarks
 
-Made by `{command}` from the JSON files that it names; do not edit.
+Made by `{command}` from the JSON files beside it; do not edit.
 
-What a network with masks costs beside the same network without. Variants take turns within each round, in an order that is drawn anew; a ratio is the median, over rounds, of two times from the same round, with the quartiles beside it. Each variant is warmed up, a GPU is waited for before and after each call. Peak memory is that of a training step: on a CPU the most that torch's allocator had given out at one moment, with parameters, their gradients and the optimizer's state; on a GPU its allocator's peak. A step is forward, backward and SGD with momentum and weight decay; everything is trained (`frozen_stages=-1`) unless a title says otherwise; weights and images are random.
+What a network with masks costs beside the same network without. Variants take turns within each
+round, in a new order each time; a ratio is the median, over rounds, of two times from one round, with
+its quartiles. Peak memory is that of a training step, parameters, gradients and optimizer included. A
+step is forward, backward and SGD with momentum; everything is trained; weights and images are random.
 
-`plain` is mmdet's ResNet-50, `S-GM` has static masks throughout, `GM` a dynamic stem and static masks, `DCN` deformable convolutions in L2-L4, `GM-DCN` those and masks in stem and L1, `RefConv` refocused kernels; `folded` means through `fold_gmconv`.
+`plain` is mmdet's ResNet-50, `S-GM` has static masks throughout, `GM` a dynamic stem and static masks,
+`DCN` deformable convolutions in L2-L4, `GM-DCN` those and masks in stem and L1, `RefConv` refocused
+kernels; `folded` means through `fold_gmconv`.
 
 ```bash
-python tools/benchmark.py --quick        # two minutes on two cores
+python tools/analysis_tools/benchmark.py --quick        # two minutes on two cores
 ```
-
-Nothing was measured on a GPU yet; `tools/dev/gpu.sh` has the commands for one.
 '''
 
 
@@ -30,7 +32,7 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
 
     Args:
         files (Sequence[tuple[Path, dict]]): each file's name and content, of
-            ``tools/benchmark.py`` or ``tools/time_shares.py``.
+            ``benchmark.py`` or ``time_shares.py``.
         command (str): what makes the page.
         picture (str, optional): the plot of :func:`draw`, relative to the page.
     """
@@ -53,8 +55,6 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
             lines += ['', f'![ratios of static and dynamic layers to plain ones]({picture})']
     for _, content in sweeps:
         lines += ['', *tables.environment_lines(content)]
-        for sweep in content['growth']:
-            lines += ['', *growth.table(sweep)]
     for _, content in contents:
         if 'time_shares' in content:
             lines += ['', f'## Time shares: {content["time_shares"]["row"]}', '',
@@ -73,9 +73,8 @@ def _targets(contents: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
         wanted, met = verdict.text().split('target ')[1].split(': ')
         yield f'| {verdict.what} | {path.stem} | {verdict.value:.3f} | {wanted} | {met} |'
     if not any('CUDA' in verdict.what for _, verdict in found):
-        for (work, variant), (_, (low, high)) in TIMES.items():
-            wanted = f'<= {high:g}' if low <= 0 else f'{low:g} to {high:g}'
-            yield f'| time of {variant}, {work}, CUDA | | | {wanted} | not measured: no GPU yet |'
+        yield ''
+        yield 'Nothing was measured on a GPU yet; `tools/dev/gpu.sh` has the commands for one.'
 
 
 def draw(sweeps: Sequence[dict[str, Any]], path: Path) -> None:

@@ -17,14 +17,13 @@ def title(run: dict[str, Any]) -> str:
 def run_table(run: dict[str, Any]) -> list[str]:
     """Lines of one comparison's table: times, their ratios to the first variant, peak memory."""
     peaks = run.get('peak_bytes', {})
-    head = ['network', 'rounds', 'median (ms)', 'quartiles (ms)', 'ratio', 'quartiles']
+    head = ['network', 'rounds', 'median (ms)', 'ratio', 'quartiles']
     if peaks:
         head += ['peak memory (MB)', 'ratio']
     lines = [_line(head), _line(['---'] * len(head))]
     for row in run['rows']:
-        low, median, high = (row[key] * 1e3 for key in ('seconds_low', 'seconds', 'seconds_high'))
-        cells = [row['name'], str(row['rounds']), f'{median:.1f}', f'{low:.1f} - {high:.1f}',
-                 f'{row["ratio"]:.3f}', f'{row["ratio_low"]:.3f} - {row["ratio_high"]:.3f}']
+        cells = [row['name'], str(row['rounds']), f'{row["seconds"] * 1e3:.1f}', f'{row["ratio"]:.3f}',
+                 f'{row["ratio_low"]:.3f} - {row["ratio_high"]:.3f}']
         if peaks:
             peak = peaks[row['name']]
             cells += [f'{peak / 1e6:.1f}', f'{peak / peaks[run["rows"][0]["name"]]:.4f}']
@@ -51,11 +50,11 @@ def shares_tables(shares: dict[str, Any]) -> list[str]:
               'by time in the function itself:', '',
               _line(['', 'function', 'seconds', 'share']), _line(['---'] * 4)]
     lines += [_line([str(rank), f'`{line["name"]}`', f'{line["seconds"]:.3f}',
-                     f'{line["share"]:.1%}']) for rank, line in enumerate(profile['lines'], 1)]
-    first = profile['ours']
-    lines += ['', 'Nothing of this package in the profile.' if first is None else
-              f'The first line of this package is number {first["rank"]}: `{first["name"]}`, '
-              f'{first["seconds"]:.3f} s, {first["share"]:.2%}.']
+                     f'{line["share"]:.1%}']) for rank, line in enumerate(profile['lines'][:5], 1)]
+    first = profile.get('ours')
+    if first is not None:
+        lines += ['', f'The first line of this package is number {first["rank"]}: `{first["name"]}`, '
+                  f'{first["seconds"]:.3f} s, {first["share"]:.2%}.']
     return lines
 
 
@@ -63,6 +62,7 @@ def environment_lines(results: dict[str, Any]) -> Iterator[str]:
     """Where a file of results comes from."""
     found = results['environment']
     names = ('GPU 0', 'PyTorch', 'mmcv', 'mmdet', 'numpy', 'Python')
+    versions = ', '.join(f'{name} {found[name].split(" (")[0]}' for name in names if name in found)
     yield f'`{results["command"]}`'
     yield ''
     load = results.get('load_average')
@@ -71,3 +71,6 @@ def environment_lines(results: dict[str, Any]) -> Iterator[str]:
         versions,
         f'code {results["code"][:10]}{"+changes" * results["code"].endswith("+changes")}',
         *([] if load is None else [f'load average at the start {load:.2f}'])]) + '.'
+    if 'note' in results:
+        yield ''
+        yield results['note']

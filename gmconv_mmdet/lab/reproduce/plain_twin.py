@@ -25,8 +25,8 @@ def plain_twin(cfg: Config) -> Config:
     model = _plain(twin.model)
     if model == twin.model:
         raise ValueError('the config\'s model has no GMResNet, GMBackbone, RefConvBackbone, '
-                         'GMConv or RefConv: it is its own plain twin. --config takes the config with GMConv; with '
-                         '--against OTHER_CONFIG any two configs are compared')
+                         'GMConv or RefConv: it is its own plain twin. --config takes the '
+                         'config with GMConv; with --against OTHER_CONFIG any two configs are compared')
     twin._cfg_dict['model'] = ConfigDict(model)
     if twin.get('custom_hooks'):
         twin.custom_hooks = [hook for hook in twin.custom_hooks

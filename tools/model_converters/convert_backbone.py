@@ -1,8 +1,8 @@
 """Turn any checkpoint with a backbone in it into a published backbone.
 
-    python tools/convert_backbone.py work_dirs/resnet50-gmconv_8xb32_in1k/epoch_90.pth gm_r50.pth
-    python tools/convert_backbone.py gm_r50-1a2b3c4d.pth r50.pth --to plain
-    python tools/convert_backbone.py torchvision://resnet50 gm_stem_l1.pth --row r50-gm-stem-l1
+    python tools/model_converters/convert_backbone.py work_dirs/in1k/epoch_90.pth gm_r50.pth
+    python tools/model_converters/convert_backbone.py gm_r50-1a2b3c4d.pth r50.pth --to plain
+    python tools/model_converters/convert_backbone.py torchvision://resnet50 gm.pth --row r50-gm-stem-l1
 
 Strips optimizer, classifier, neck and heads, moves masks without changing what the network
 computes, writes DST-<hash> with its metadata, and accounts for every tensor.

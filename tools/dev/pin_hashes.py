@@ -1,6 +1,6 @@
 """Write requirements/hashes.txt: the pins of requirements/constraints.txt with SHA-256 hashes.
 
-    python tools/pin_hashes.py [--uv /path/to/uv]
+    python tools/dev/pin_hashes.py [--uv /path/to/uv]
 
 For those who change a pin. Asks the package index for the hashes of all files of each version, by
 way of uv (`pip install uv`). Given to pip as `-c` beside constraints.txt, the file makes it refuse
@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-REQUIREMENTS = Path(__file__).resolve().parents[1] / 'requirements'
-HEAD = '# Made by tools/pin_hashes.py from constraints.txt: the same pins, with their files\' hashes.\n'
+REQUIREMENTS = Path(__file__).resolve().parents[2] / 'requirements'
+HEAD = '# Made by tools/dev/pin_hashes.py from constraints.txt: the same pins, with their files\' hashes.\n'
 _PIN = re.compile(r'([a-z0-9-]+)(={2,3})([^\s;]+)(?:; (.+))?')
 _HASHED = re.compile(r'^([a-z0-9-]+)==+([^\s;]+)[^\n]*\\\n((?:\s+--hash=sha256:[0-9a-f]{64}.*\n)+)',
                      re.MULTILINE)

@@ -1,6 +1,6 @@
 """Count parameters and FLOPs of the models of Tables I and II and print them beside the paper's.
 
-    python tools/count_cost.py [--refconv]
+    python tools/analysis_tools/count_cost.py [--refconv]
 
 With --refconv: what RefConv's configs hold in training and folded. Needs mmpretrain, no data.
 """

@@ -1,8 +1,9 @@
 """Which layers of a configured network see the whole image already, and what to change.
 
-    python tools/analyze_rf.py CONFIG --size 256 320 --advise
-    python tools/analyze_rf.py CONFIG --annotations instances_train.json --picture rf.png
-    python tools/analyze_rf.py CONFIG --size 32 32 --change small-image-stem --write-config NEW.py
+    python tools/analysis_tools/analyze_rf.py CONFIG --size 256 320 --advise
+    python tools/analysis_tools/analyze_rf.py CONFIG --annotations instances_train.json --picture rf.png
+    python tools/analysis_tools/analyze_rf.py CONFIG --size 32 32 --change small-image-stem \
+        --write-config NEW.py
 
 Analyses the backbone and the neck without weights. See docs/receptive_field_analysis.md.
 """

@@ -1,13 +1,13 @@
 """Draw effective receptive fields of models side by side, with numbers (Fig. 8).
 
-    python tools/visualize_erf.py network CONFIG[,CHECKPOINT] ... --out DIR
-    python tools/visualize_erf.py objects CONFIG[,CHECKPOINT] ... --out DIR
-    python tools/visualize_erf.py redraw DIR
+    python tools/analysis_tools/visualize_erf.py network CONFIG[,CHECKPOINT] ... --out DIR
+    python tools/analysis_tools/visualize_erf.py objects CONFIG[,CHECKPOINT] ... --out DIR
+    python tools/analysis_tools/visualize_erf.py redraw DIR
 
 `network` measures the central units of chosen outputs over images, `objects` the units at the
 centres of objects of each COCO size band; without --images and --annotations over the test set of
 the first config. Interrupted, the same command goes on; `redraw` needs neither models nor images.
-Without a checkpoint weights are random. See docs/receptive_fields.md.
+Without a checkpoint weights are random. See docs/visualization.md.
 """
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Draw what every GMConv layer has learned: its mask, sigma and effective kernel size (Fig. 7).
 
-    python tools/visualize_masks.py CONFIG CHECKPOINT --out DIR
-    python tools/visualize_masks.py CONFIG CHECKPOINT --images FOLDER --out DIR
+    python tools/analysis_tools/visualize_masks.py CONFIG CHECKPOINT --out DIR
+    python tools/analysis_tools/visualize_masks.py CONFIG CHECKPOINT --images FOLDER --out DIR
 
 Writes masks.png and masks.csv; with images also dynamic_sigmas.png and .csv, for the layers that
-predict a mask for each image. See docs/receptive_fields.md.
+predict a mask for each image. See docs/visualization.md.
 """
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Write a trained detector's backbone and neck as ONNX file, checked against onnxruntime.
 
-    python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--backbone-only] [--size H W] [--opset
+    python tools/deployment/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--backbone-only] [--size H W] [--opset
     N]
 
 Input `image`: (N, 3, H, W), normalised and padded as the config's data preprocessor does; N, H and

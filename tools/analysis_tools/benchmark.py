@@ -1,19 +1,20 @@
 """Time training steps and inference of GMConv networks against the plain ones, side by side.
 
-    python tools/benchmark.py --quick --json quick.json
-    python tools/benchmark.py --network backbone detector --work step inference --json cpu.json
-    python tools/benchmark.py --precision fp32 amp --channels-last --batch 8 --size 800 1216
-    python tools/benchmark.py --growth --json growth.json
+    python tools/analysis_tools/benchmark.py --quick --json quick.json
+    python tools/analysis_tools/benchmark.py --network backbone detector --work step inference --json cpu.json
+    python tools/analysis_tools/benchmark.py --precision fp32 amp --channels-last --batch 8 --size 800 1216
+    python tools/analysis_tools/benchmark.py --growth --json growth.json
 
 Every combination of the values given is one comparison: a table is printed when it ends, and the
 JSON file is written again. Variants take turns, round after round; ratios are medians of the ratios
-of times of the same round. tools/benchmark_docs.py makes a page of such files.
+of times of the same round. tools/dev/benchmark_docs.py makes a page of such files.
 """
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -54,11 +55,15 @@ def main() -> int:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    results = suite.record(['python', 'tools/benchmark.py', *sys.argv[1:]])
+    results = suite.record(['python', 'tools/analysis_tools/benchmark.py', *sys.argv[1:]])
 
     def progress(text: str) -> None:
         if sys.stderr.isatty():
             print(f'\r\033[K{text}', end='', file=sys.stderr, flush=True)
+
+    def rounds_of(title: str) -> Callable[[int], None]:
+        begun = time.perf_counter()
+        return lambda n: progress(f'{title}: round {n}, {time.perf_counter() - begun:.0f} s')
 
     def save() -> None:
         if args.json:
@@ -81,11 +86,8 @@ def main() -> int:
             for network, work, batch, size, precision in product(
                 args.network, args.work, args.batch, args.size or [(512, 512)], args.precision))
         for comparison, seconds in comparisons:
-            begun = time.perf_counter()
-            results['runs'].append(suite.run(
-                comparison, args.device, args.rounds, seconds,
-                on_round=lambda n: progress(f'{comparison.title()}: round {n}, '
-                                            f'{time.perf_counter() - begun:.0f} s')))
+            results['runs'].append(suite.run(comparison, args.device, args.rounds, seconds,
+                                             on_round=rounds_of(comparison.title())))
             progress('')
             print(tables.title(results['runs'][-1]), end='\n\n')
             print('\n'.join(tables.run_table(results['runs'][-1])), end='\n\n', flush=True)

@@ -1,6 +1,6 @@
 """Time the parts of a training iteration and of an evaluation at full size, on real images.
 
-    python tools/time_shares.py --data-root coco128 --json docs/benchmarks/time_shares.json
+    python tools/analysis_tools/time_shares.py --data-root coco128 --json docs/benchmarks/time_shares.json
 
 Faster R-CNN with GMConv in stem and L1-L4 (another row: --row), images resized to 1333x800 as for
 COCO, weights random, loaded in the training process. Then the first ten lines of a profile.
@@ -47,7 +47,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     MMLogger.get_instance('time_shares', log_level='WARNING')  # the last one made is used
     row, = select_rows('V', [args.row])
-    results = suite.record(['python', 'tools/time_shares.py', *sys.argv[1:]])
+    results = suite.record(['python', 'tools/analysis_tools/time_shares.py', *sys.argv[1:]])
     config = run_config(row, 0, RunOptions(data_folder(args.data_root),
                                            images_per_gpu=args.images_per_gpu))
     config.model.backbone.init_cfg = None

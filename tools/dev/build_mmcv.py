@@ -1,6 +1,6 @@
 """Compile mmcv with its ops, once per machine, and print the path of the wheel.
 
-    python tools/build_mmcv.py --constraints requirements/constraints.txt mmcv
+    python tools/dev/build_mmcv.py --constraints requirements/constraints.txt mmcv
 
 Called by tools/setup_env.sh with the environment's Python, which must hold torch, setuptools,
 wheel and ninja. Progress goes to stderr, the wheel's path to stdout.

@@ -1,8 +1,8 @@
 """Receptive fields of every backbone in MMDetection's registry, or of many networks, as Markdown.
 
-    python tools/survey_rf.py --size 256 320
-    python tools/survey_rf.py configs/gmconv/*.py mmdet::yolox/yolox_s_8xb8-300e_coco.py
-    python tools/survey_rf.py --size 64 64 torchvision::resnet50 torchvision::vgg16
+    python tools/dev/survey_rf.py --size 256 320
+    python tools/dev/survey_rf.py configs/gmconv/*.py mmdet::yolox/yolox_s_8xb8-300e_coco.py
+    python tools/dev/survey_rf.py --size 64 64 torchvision::resnet50 torchvision::vgg16
 
 Configs are analysed at the size of their test pipeline; `mmdet::` names those that MMDetection
 ships, `torchvision::` a classification network.

@@ -1,6 +1,6 @@
 """Draw a small detection set, train a GMConv Faster R-CNN on it, evaluate it and sum up.
 
-    python tools/demo.py [--data DIR] [--work-dir DIR] [--config FILE] [--images TRAIN VAL]
+    python tools/misc/demo.py [--data DIR] [--work-dir DIR] [--config FILE] [--images TRAIN VAL]
 
 An interrupted run goes on when it is called again. `bash tools/demo.sh` sets the environment up
 first.
@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-CONFIG = (Path(__file__).resolve().parents[1] / 'configs' / 'demo'
+CONFIG = (Path(__file__).resolve().parents[2] / 'configs' / 'demo'
           / 'faster-rcnn_r18-gm_fpn_shapes.py')
 
 
@@ -30,15 +30,13 @@ def main() -> int:
     args = parser.parse_args()
     if min(args.images) < 1:
         parser.error(f'--images must be at least 1 each, got {args.images}')
-    # SIGTERM ends what is running as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what is running as Ctrl-C does
     try:
-        from gmconv_mmdet.openmmlab.config_file import ConfigError
-        from gmconv_mmdet.lab.demo.chain import DemoError, run_demo
+        from gmconv_mmdet.lab.demo.run import DemoError, run_demo
         from gmconv_mmdet.lab.demo.shapes import ShapesError
         try:
             print(run_demo(args.config, args.data, args.work_dir, tuple(args.images)))
-        except (DemoError, ShapesError, ConfigError, OSError) as error:
+        except (DemoError, ShapesError, ValueError, OSError) as error:
             print(f'\nThe demo stopped: {error}', file=sys.stderr)
             return 1
     except KeyboardInterrupt:

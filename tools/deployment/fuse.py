@@ -1,6 +1,6 @@
 """Fold a trained detector's masks into its weights: a checkpoint and a config that mmdet runs.
 
-    python tools/fuse.py CONFIG CHECKPOINT OUT [--calib ANN_FILE IMAGE_FOLDER] [--stem average]
+    python tools/deployment/fuse.py CONFIG CHECKPOINT OUT [--calib ANN_FILE IMAGE_FOLDER] [--stem average]
 
 Writes OUT.pth and OUT.py once the folded detector was found equal. Where every mask was static it
 is a plain mmdet model that needs nothing of this package. A dynamic stem stays as it is, unless it
