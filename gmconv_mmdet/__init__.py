@@ -26,7 +26,11 @@ _MISSING = [name for name in ('mmengine', 'mmcv', 'mmdet') if not importlib.util
 def __getattr__(name: str):
     if name in _LAZY:
         module, attribute = _LAZY[name]
-        return getattr(importlib.import_module(f'.{module}', __name__), attribute)
+        try:
+            return getattr(importlib.import_module(f'.{module}', __name__), attribute)
+        except ModuleNotFoundError as error:
+            raise ImportError(f'gmconv_mmdet.{name} needs the package {error.name}, which is not '
+                              'installed') from error
     if name in _OPENMMLAB and _MISSING:
         raise ImportError(f'gmconv_mmdet.{name} works inside MMDetection, and '
                           f'{", ".join(_MISSING)} is not installed. `python -m gmconv_mmdet.doctor` '
@@ -36,26 +40,29 @@ def __getattr__(name: str):
 
 # `python -m gmconv_mmdet.doctor` has to run where nothing of this can be imported, and says why.
 if sys.argv[:1] != ['-m']:
-    from .conversion import fold_gmconv
+    from .conversion import conversion_report, convert_gmconv, fold_gmconv
     from .layers import GMConv2d, RefConv2d, SigmaPredictor, gaussian_mask, refocus
     from .pretrained import load_pretrained
     if not _MISSING:
         try:
-            from . import register
-            from .backbones import GMBackbone, GMResNet
-            from .evaluation import FastCocoMetric
-            from .hooks import FoldGMConvHook, SigmaLogHook
-        except Exception as error:
+            from .register import (
+                FastCocoMetric,
+                FoldGMConvHook,
+                GMBackbone,
+                GMResNet,
+                SigmaLogHook,
+            )
+        except Exception:
             from .doctor import explain
             explained = explain()
             if not explained:
                 raise
-            raise ImportError(explained) from error
+            raise ImportError(explained) from None
 
 __all__ = [
     'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMResNet', 'RefConv2d',
     'SigmaLogHook', 'SigmaPredictor', '__version__', 'analyze_receptive_field', 'area_ratio',
-    'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
+    'conversion_report', 'convert_gmconv', 'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
 ]
 if _MISSING:
     __all__ = [name for name in __all__ if name not in _OPENMMLAB]

@@ -9,6 +9,7 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 
+from ..conversion.convert import within
 from ..conversion.swap import check_gm_stem, layer_options, spatial_convs, swap
 from .argument_names import refuse_unknown
 from .frozen_masks import FrozenMasks, check_freeze_masks
@@ -44,8 +45,9 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
             :class:`GMResNet`.
         gm_stem ('dynamic' | 'static' | None): mask of the first convolution. For RefConv, which has
             no masks: True or None.
-        gm_body ('static' | None | Sequence[str]): mask of the others. A sequence of names makes
-            those of them static that lie in these modules: ``['layer1']``. ``True`` and ``False``
+        gm_body ('static' | None | Sequence[str]): mask of the others. A sequence of names of
+            modules, or patterns as of a shell, makes those of them static that match or lie in a
+            module that does: ``['layer1']``. ``True`` and ``False``
             are read as ``'static'`` and ``None``. For RefConv: True, None or names.
         gm_cfg (dict, optional): further arguments of every layer, see :class:`GMResNet`.
         freeze_masks (bool): whether masks of frozen stages are frozen with them, see
@@ -90,21 +92,11 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
     if gm_stem:
         swap(network, [stem], **layer_options(kind, gm_stem, gm_cfg))
     if gm_body is not None:
-        chosen = body if gm_body == 'static' else _within(body, gm_body)
+        chosen = body if gm_body == 'static' else within(body, gm_body, 'gm_body')
         swap(network, chosen, **layer_options(kind, 'static', gm_cfg))
     network.__class__ = _with_frozen_masks(type(network))
     network.settle_frozen_masks(freeze_masks)
     return network
-
-
-def _within(convs: list[str], modules: Sequence[str]) -> list[str]:
-    for module in modules:
-        if not any(f'{conv}.'.startswith(f'{module}.') for conv in convs):
-            tops = sorted({conv.split('.')[0] for conv in convs})
-            raise ValueError(f'gm_body: no convolution larger than 1x1 in {module!r}, but in '
-                             f'{", ".join(tops)}')
-    return [conv for conv in convs
-            if any(f'{conv}.'.startswith(f'{module}.') for module in modules)]
 
 
 class _Subclassed:
