@@ -66,3 +66,5 @@ __all__ = [
 ]
 if _MISSING:
     __all__ = [name for name in __all__ if name not in _OPENMMLAB]
+if not importlib.util.find_spec('numpy'):
+    __all__.remove('area_ratio')

@@ -5,7 +5,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Dict
+from typing import Any, Dict, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -66,7 +66,7 @@ def convert_gmconv(model: nn.Module,
                    body: str | Sequence[str] | None = 'static',
                    preserve: bool = True,
                    inplace: bool = False,
-                   **options) -> nn.Module:
+                   **options: Any) -> nn.Module:
     """Make the convolutions of a network that are larger than 1x1 GMConv, depthwise ones too.
 
     The stem is the first of them in the order of registration, the body all others; the paper makes
@@ -120,31 +120,31 @@ def convert_gmconv(model: nn.Module,
     if not inplace:
         model = _copied(model)
     report = ConversionReport()
-    layers, weights = {}, {}
+    layers: dict[nn.Conv2d, tuple[GMConv2d, Tensor]] = {}  # with what it starts from
     for name, why_not in found.items():
         mask = stem if name == first else 'static' if name in chosen else None
         if not why_not and mask is None:
             why_not = f'not chosen (stem={stem!r})' if name == first else 'not chosen by body'
         if not why_not:
-            conv = model.get_submodule(name)
+            conv = cast(nn.Conv2d, model.get_submodule(name))
             layer = _layer(name, conv, dynamic=mask == 'dynamic', preserve=preserve, **options)
             try:
-                weights[conv] = _start_weight(conv.weight, layer)
-                layers[conv] = layer
+                layers[conv] = layer, _start_weight(layer)
             except ValueError as error:
                 why_not = str(error)
+            else:
+                frozen = '' if conv.weight.requires_grad else ', frozen'
+                report.converted[name] = f'{mask}{frozen}'
         if why_not:
             report.left[name] = why_not
-        else:
-            report.converted[name] = mask if conv.weight.requires_grad else f'{mask}, frozen'
     if not layers:
         raise ValueError(f'nothing in {type(model).__name__} can become GMConv with '
                          f'stem={stem!r}, body={body!r}. {report}')
     with torch.no_grad():
-        for conv, layer in layers.items():
-            become(conv, layer)
-            if weights[conv] is not conv.weight:
-                conv.weight.copy_(weights[conv])  # the same parameter
+        for conv, (masked, weight) in layers.items():
+            become(conv, masked)
+            if weight is not conv.weight:
+                conv.weight.copy_(weight)  # the same parameter
     _REPORTS[model] = report
     return model
 
@@ -213,15 +213,17 @@ def _copied(model: nn.Module) -> nn.Module:
                          'inplace=True') from error
 
 
-def _layer(name: str, conv: nn.Conv2d, **options) -> nn.Conv2d:
+def _layer(name: str, conv: nn.Conv2d, **options: Any) -> GMConv2d:
     try:
-        return converted(conv, **options)
+        return cast(GMConv2d, converted(conv, **options))
     except ValueError as error:
         raise ValueError(f'{name}: {error}' if name else str(error)) from error
 
 
-def _start_weight(weight: Tensor, layer: GMConv2d) -> Tensor:
-    """The weight that ``layer`` starts from; raises a ``ValueError`` where the mask is too strong."""
+def _start_weight(layer: GMConv2d) -> Tensor:
+    """The weight that ``layer``, which has a plain one, starts from; raises a ``ValueError`` where
+    the mask is too strong."""
+    weight = layer.weight
     if not layer.preserve:
         return weight
     divided = divided_by_initial_mask(weight, layer.init_sigma, weight.dtype).to(weight.dtype)

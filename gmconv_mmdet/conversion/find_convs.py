@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import torch.nn as nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -75,14 +76,15 @@ def _why_unfit(layer: nn.Module) -> str:
                 'weight-standardised' if re.search('Std|WS', name) else
                 'no plain 2-d convolution')
         return f'{kind} ({name})'
-    if tuple(layer.kernel_size) == (1, 1):
+    conv = cast(nn.Conv2d, layer)
+    if conv.kernel_size == (1, 1):
         return '1x1'
-    if {*layer._parameters, *layer._buffers, *layer._modules} != {'weight', 'bias'}:
+    if {*conv._parameters, *conv._buffers, *conv._modules} != {'weight', 'bias'}:
         return 'its weight is computed from other tensors (weight_norm, pruning, ...)'
-    if 'forward' in vars(layer) or '_conv_forward' in vars(layer):
+    if 'forward' in vars(conv) or '_conv_forward' in vars(conv):
         return 'its forward was replaced'
-    if any(getattr(layer, hooks, None) for hooks in _STATE_HOOKS):
+    if any(getattr(conv, hooks, None) for hooks in _STATE_HOOKS):
         return 'hooks change its state dict'
-    if not layer.weight.is_floating_point():
-        return f'its weight is {layer.weight.dtype}'
+    if not conv.weight.is_floating_point():
+        return f'its weight is {conv.weight.dtype}'
     return ''

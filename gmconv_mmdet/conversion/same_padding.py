@@ -9,8 +9,8 @@ from torch import Tensor
 from ..layers import GMConv2d, RefConv2d
 
 
-def pad_same(x: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int],
-             dilation: tuple[int, int]) -> Tensor:
+def pad_same(x: Tensor, kernel_size: tuple[int, ...], stride: tuple[int, ...],
+             dilation: tuple[int, ...]) -> Tensor:
     """Zeros around ``x``, ``(..., H, W)``, so that a convolution without padding gives
     ``(..., ceil(H / stride), ceil(W / stride))``; an odd one goes to the right and the bottom, as
     in TensorFlow."""

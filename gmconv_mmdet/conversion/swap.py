@@ -83,7 +83,7 @@ def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **op
     return layer.train(conv.training)
 
 
-def become(conv: nn.Conv2d, layer: nn.Conv2d) -> None:
+def become(conv: nn.Module, layer: nn.Conv2d) -> None:
     """Turn a convolution into the layer that :func:`converted` made of it.
 
     It stays the same object under another class: its hooks, attributes and places in the network
