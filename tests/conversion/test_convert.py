@@ -11,6 +11,7 @@ import torch.nn as nn
 from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
 from mmcv.cnn.bricks.wrappers import Conv2d as MmcvConv2d
 from mmcv.ops import DeformConv2dPack
+from mmdet.registry import MODELS
 from torch.nn.utils import prune, weight_norm
 
 from gmconv_mmdet import GMConv2d, RefConv2d, conversion_report, convert_gmconv, fold_gmconv
@@ -255,6 +256,18 @@ def test_padding_as_tensorflow_does(size, kernel, stride, dilation, dynamic):
     folded = fold_gmconv(layer)
     assert type(folded) is (type(layer) if dynamic else Conv2dAdaptivePadding)
     torch.testing.assert_close(folded(x), layer(x))
+
+
+def test_gm_backbone_converts_what_pads_as_tensorflow_does():
+    torch.manual_seed(0)
+    config = dict(type='EfficientNet', arch='b0', out_indices=(3, 4))
+    plain = MODELS.build(dict(config))
+    net = MODELS.build(dict(type='GMBackbone', backbone=dict(config)))
+    plain.train(False)
+    net.train(False)
+    net.load_state_dict(plain.state_dict())
+    assert len(gm_layers(net)) == 17
+    assert all(relative(a, b) < 1e-4 for a, b in zip(net(images()), plain(images())))
 
 
 def test_padding_of_a_refocused_convolution():
