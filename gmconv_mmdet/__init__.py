@@ -26,7 +26,11 @@ _MISSING = [name for name in ('mmengine', 'mmcv', 'mmdet') if not importlib.util
 def __getattr__(name: str):
     if name in _LAZY:
         module, attribute = _LAZY[name]
-        return getattr(importlib.import_module(f'.{module}', __name__), attribute)
+        try:
+            return getattr(importlib.import_module(f'.{module}', __name__), attribute)
+        except ModuleNotFoundError as error:
+            raise ImportError(f'gmconv_mmdet.{name} needs the package {error.name}, which is not '
+                              'installed') from error
     if name in _OPENMMLAB and _MISSING:
         raise ImportError(f'gmconv_mmdet.{name} works inside MMDetection, and '
                           f'{", ".join(_MISSING)} is not installed. `python -m gmconv_mmdet.doctor` '
@@ -36,7 +40,7 @@ def __getattr__(name: str):
 
 # `python -m gmconv_mmdet.doctor` has to run where nothing of this can be imported, and says why.
 if sys.argv[:1] != ['-m']:
-    from .conversion import fold_gmconv
+    from .conversion import conversion_report, convert_gmconv, fold_gmconv
     from .layers import GMConv2d, RefConv2d, SigmaPredictor, gaussian_mask, refocus
     from .pretrained import load_pretrained
     if not _MISSING:
@@ -54,12 +58,16 @@ if sys.argv[:1] != ['-m']:
             explained = explain()
             if not explained:
                 raise
-            raise ImportError(explained) from error
+            raise ImportError(f'{explained}\nThe import ended with {type(error).__name__}: '
+                              f'{error}') from None
 
 __all__ = [
     'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMResNet', 'RefConv2d',
     'RefConvBackbone', 'SigmaLogHook', 'SigmaPredictor', '__version__',
-    'analyze_receptive_field', 'area_ratio', 'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
+    'analyze_receptive_field', 'area_ratio', 'conversion_report', 'convert_gmconv', 'fold_gmconv',
+    'gaussian_mask', 'load_pretrained', 'refocus',
 ]
 if _MISSING:
     __all__ = [name for name in __all__ if name not in _OPENMMLAB]
+if not importlib.util.find_spec('numpy'):
+    __all__.remove('area_ratio')

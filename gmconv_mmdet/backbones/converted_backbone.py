@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -88,18 +87,6 @@ def build_plain(owner: str, backbone: dict,
     if stem is None:
         raise ValueError(f'{type(network).__name__} has no plain convolution larger than 1x1')
     return network, stem, body
-
-
-def within(convs: Sequence[str], modules: Sequence[str], argument: str) -> list[str]:
-    """Those of ``convs`` that lie in one of ``modules``; a ``ValueError`` that names ``argument``
-    for a module without any."""
-    for module in modules:
-        if not any(f'{conv}.'.startswith(f'{module}.') for conv in convs):
-            tops = sorted({conv.split('.')[0] for conv in convs})
-            raise ValueError(f'{argument}: no convolution larger than 1x1 in {module!r}, but in '
-                             f'{", ".join(tops)}')
-    return [conv for conv in convs
-            if any(f'{conv}.'.startswith(f'{module}.') for module in modules)]
 
 
 class _Subclassed:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch.nn as nn
 from mmengine.registry import MODELS
 
+from ..conversion.convert import within
 from ..conversion.swap import check_gm_stem, swap
 from .argument_names import NO_KIND, refuse_unknown
-from .converted_backbone import build_plain, subclass, within
+from .converted_backbone import build_plain, subclass
 from .frozen_masks import FrozenMasks, check_freeze_masks
 
 GM_BODIES = ('static', None)
@@ -38,9 +39,10 @@ def GMBackbone(  # noqa: N802  (a config's `type` reads like a class)
             the current scope (mmdet's where there is none); of another with the scope's name:
             ``type='mmpretrain.MobileNetV2'``.
         gm_stem ('dynamic' | 'static' | None): mask of the first convolution.
-        gm_body ('static' | None | Sequence[str]): mask of the others. A sequence of names makes
-            those of them static that lie in these modules: ``['layer1']``. ``True`` and ``False``
-            are read as ``'static'`` and ``None``.
+        gm_body ('static' | None | Sequence[str]): mask of the others. A sequence of names of
+            modules, or patterns as of a shell, makes those of them static that match or lie in a
+            module that does: ``['layer1']``. ``True`` and ``False`` are read as ``'static'`` and
+            ``None``.
         gm_cfg (dict, optional): further arguments of every layer, see :class:`GMResNet`.
         freeze_masks (bool): whether masks of frozen stages are frozen with them, see
             :class:`FrozenMasks`.

@@ -7,10 +7,11 @@ import torch
 import torch.nn as nn
 from mmengine.registry import MODELS
 
+from ..conversion.convert import within
 from ..conversion.swap import swap
 from ..layers import RefConv2d
 from .argument_names import refuse_unknown
-from .converted_backbone import ConvertedBackbone, build_plain, subclass, within
+from .converted_backbone import ConvertedBackbone, build_plain, subclass
 
 ARGUMENTS = ('backbone', 'stem', 'body', 'ref_cfg', 'init_cfg')
 

@@ -10,7 +10,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
-from .safe_pickle import RefusedObject, UnusableTensor
+from .safe_pickle import NumpyMissing, RefusedObject, UnusableTensor
 from .torch_file import ZIP_START, NoDevice, NotTorch, read_archive, read_old_format
 
 
@@ -87,6 +87,9 @@ def _read_torch(path: Path, start: bytes, map_location) -> object:
     except UnusableTensor as error:
         raise UnreadableCheckpoint(f'{path} holds {error}, which no network can load here: save '
                                    'the plain floating-point weights') from error
+    except NumpyMissing as error:
+        raise UnreadableCheckpoint(f'{path} holds {error}, and numpy is not installed: pip install '
+                                   'numpy, or save model.state_dict() alone') from error
     except RefusedObject as error:
         raise UnreadableCheckpoint(
             f'{path} was refused: it holds {_first_sentence(error)}, where only tensors and plain '

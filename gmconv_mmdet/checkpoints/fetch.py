@@ -15,7 +15,6 @@ from urllib.error import URLError
 from urllib.parse import urlparse
 
 import torch.hub
-from filelock import FileLock
 
 from .checkpoint_file import CheckpointError
 
@@ -80,6 +79,11 @@ def local_file(checkpoint: str | Path) -> Path:
         return Path(resolved).expanduser()
     path = cache_path(resolved)
     if not path.is_file():  # it is there whole or not at all; the folder may be read-only
+        try:
+            from filelock import FileLock  # which torch brings along from 2.0 on
+        except ImportError as error:
+            raise CheckpointError(f'downloading {resolved} needs the package filelock: pip install '
+                                  f'filelock, or put the file at {path}') from error
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(f'{path}.lock').acquire()

@@ -18,15 +18,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
+
+try:
+    import numpy as np
+except ImportError:  # then find_class stops at the first object of numpy's
+    np = None
 
 _HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 # A HistoryBuffer pickles its table of statistics, as `getattr(HistoryBuffer, 'mean')` and so on.
 _STATISTICS = ('min', 'max', 'current', 'mean')
 _HISTORY_STATE = {'max_length', '_log_history', '_count_history', 'statistics_methods'}
-_PLAIN_DTYPES = frozenset(np.dtype(code).str[1:] for code in '?bhilqBHILQefd')
+_PLAIN_DTYPES = frozenset('b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8'.split())
 _PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
 _STORAGES = {
     'Double': torch.float64, 'Float': torch.float32, 'Half': torch.float16,
@@ -49,6 +53,10 @@ class RefusedObject(ValueError):
 
 class UnusableTensor(RefusedObject):
     """A tensor that no network here can load."""
+
+
+class NumpyMissing(RefusedObject):
+    """An array or number of numpy's, and there is no numpy to read it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,8 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
         full = f'{"builtins" if module == "__builtin__" else module}.{name}'  # Python 2's name
         if full in _UNUSABLE:
             raise UnusableTensor(_UNUSABLE[full])
+        if np is None and full.startswith(('numpy.', _HISTORY)):
+            raise NumpyMissing('arrays or numbers of numpy')
         if full.startswith(f'{_HISTORY}.'):  # pickle's protocol 4
             return _statistic(_MAKERS[_HISTORY], name.partition('.')[2])
         found = _MAKERS.get(full, _VALUES.get(full))
@@ -109,9 +119,9 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
     def build(self) -> None:
         state = self.stack.pop()
         built = self.stack[-1]
-        if type(built) is np.ndarray:
+        if np and type(built) is np.ndarray:
             _fill_array(built, state)
-        elif isinstance(built, np.dtype):
+        elif np and isinstance(built, np.dtype):
             _check_dtype_state(state)
         elif type(built) is OrderedDict:
             if type(state) is dict and '_metadata' in state:  # of nn.Module.state_dict()

@@ -7,6 +7,7 @@ behind its length.
 """
 from __future__ import annotations
 
+import ctypes
 import io
 import struct
 import sys
@@ -102,8 +103,8 @@ def read_old_format(path: Path, map_location=None) -> object:
 
 
 def _refuse_packed(entries: Iterable[zipfile.ZipInfo], size: int) -> None:
-    """torch stores tensors uncompressed: an archive that unpacks to more than it is was made by
-    something else, perhaps to fill the memory."""
+    """``torch.save`` stores tensors uncompressed: an archive that unpacks to more than it is was
+    made by something else, perhaps to fill the memory."""
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise NotTorch(f'is a compressed archive ({size:,} bytes that unpack to {unpacked:,}), '
@@ -112,7 +113,9 @@ def _refuse_packed(entries: Iterable[zipfile.ZipInfo], size: int) -> None:
 
 
 def _fill(content: Tensor, file: BinaryIO) -> None:
-    target = memoryview(content.numpy())
+    # Not content.numpy(): the core needs no numpy.
+    memory = (ctypes.c_ubyte * content.numel()).from_address(content.data_ptr())
+    target = memoryview(memory).cast('B')
     while len(target):
         count = file.readinto(target)
         if not count:

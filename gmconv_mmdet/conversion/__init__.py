@@ -1,5 +1,6 @@
 """Which convolutions of a network become GMConv or RefConv, and folding them into plain ones.
 Needs torch alone."""
+from .convert import ConversionReport, conversion_report, convert_gmconv
 from .fold import fold_gmconv
 
-__all__ = ['fold_gmconv']
+__all__ = ['ConversionReport', 'conversion_report', 'convert_gmconv', 'fold_gmconv']

@@ -28,12 +28,14 @@ def folding_changes(module: nn.Module) -> bool:
 
 
 def plain_conv(layer: nn.Conv2d, weight: torch.Tensor) -> nn.Conv2d:
-    """An ``nn.Conv2d`` with the arguments, bias and mode of ``layer``, and the given weight
+    """An ``nn.Conv2d`` (of timm's or mmcv's class that pads as TensorFlow does, where ``layer``
+    comes from one) with the arguments, bias and mode of ``layer``, and the given weight
     ``(C_out, C_in / groups, K_h, K_w)``, whose dtype, device and memory format it takes."""
     # On no device there is no initialisation: neither time nor random numbers.
     conv = nn.Conv2d(**conv_arguments(layer), device='meta')
     conv.weight = nn.Parameter(weight.detach(), not layer.kernel_is_frozen)
     conv.bias = layer.bias
+    conv.__class__ = getattr(layer, 'folds_to', nn.Conv2d)
     return conv.train(layer.training)
 
 

@@ -1,6 +1,6 @@
-"""Which convolutions of a network become GMConv or RefConv, and the exchange itself.
+"""The exchange of plain convolutions for GMConv or RefConv.
 
-The exchange happens after a network is built: a ``conv_cfg`` would reach its 1x1 convolutions too
+It happens after a network is built: a ``conv_cfg`` would reach its 1x1 convolutions too
 and can't stand beside DCN in mmdet's blocks, and a subclassed block would lose mmdet's zero
 initialisation. Names, weights and block classes stay as they are.
 """
@@ -10,10 +10,10 @@ import torch.nn as nn
 
 from ..layers import GMConv2d, RefConv2d
 from ..layers.conv_arguments import conv_arguments
+from .find_convs import is_plain_conv, is_same_padded, spatial_convs
+from .same_padding import WITH_SAME_PADDING
 
-# Subclasses that compute what nn.Conv2d does: mmcv's wrapper differs for empty inputs only, which
-# torch handles by now. Others (deformable, weight-standardised, ...) don't, and are left alone.
-PLAIN_SUBCLASSES = ('mmcv.cnn.bricks.wrappers.Conv2d', )
+__all__ = ['KINDS', 'become', 'check_gm_stem', 'converted', 'is_plain_conv', 'spatial_convs', 'swap']
 
 KINDS = {'GMConv': GMConv2d, 'RefConv': RefConv2d}
 GM_STEMS = ('dynamic', 'static', None)
@@ -29,25 +29,6 @@ def check_gm_stem(gm_stem: str | None, gm_cfg: dict) -> None:
                          'else is static')
 
 
-def is_plain_conv(module: nn.Module) -> bool:
-    """Whether ``module`` is ``nn.Conv2d``, or a subclass that computes the same."""
-    cls = type(module)
-    return cls is nn.Conv2d or f'{cls.__module__}.{cls.__qualname__}' in PLAIN_SUBCLASSES
-
-
-def spatial_convs(module: nn.Module) -> list[str]:
-    """Names of the plain convolutions in ``module`` whose kernel is larger than 1x1, in the order
-    in which they are registered (in the usual networks: the order in which they run). Those inside
-    another kind of convolution, as a deformable one's offset branch, belong to it and are left out.
-    """
-    names = []
-    for name, child in module.named_children():
-        if is_plain_conv(child):
-            if child.kernel_size != (1, 1):
-                names.append(name)
-        elif not hasattr(child, 'weight'):  # mmcv's ConvModule has a kernel_size, but no weight
-            names += [f'{name}.{inner}' for inner in spatial_convs(child)]
-    return names
 
 
 def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **options) -> nn.Conv2d:
@@ -64,8 +45,13 @@ def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **op
         ValueError: an option outside its range, or a frozen convolution whose map, frozen with it,
             would stay at random numbers.
     """
-    layer = KINDS[kind](**conv_arguments(conv), device=conv.weight.device, dtype=conv.weight.dtype,
+    layer_class = KINDS[kind]
+    if is_same_padded(conv):
+        layer_class = WITH_SAME_PADDING[layer_class]
+    layer = layer_class(**conv_arguments(conv), device=conv.weight.device, dtype=conv.weight.dtype,
                         **options)
+    if is_same_padded(conv):
+        layer.folds_to = type(conv)
     layer.bias = conv.bias
     learns = conv.weight.requires_grad  # a frozen layer's mask and map are frozen with it
     if isinstance(layer, RefConv2d) and layer.convmap is not None:
@@ -84,6 +70,18 @@ def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **op
         for parameter in layer.mask_parameters():
             parameter.requires_grad_(learns)
     return layer.train(conv.training)
+
+
+def become(conv: nn.Module, layer: nn.Conv2d) -> None:
+    """Turn a convolution into the layer that :func:`converted` made of it.
+
+    It stays the same object under another class: its hooks, attributes and places in the network
+    (two of them, perhaps, or a Python list) stay without anybody looking for them.
+    """
+    tables = '_parameters', '_buffers', '_modules', '_non_persistent_buffers_set'
+    vars(conv).update((name, value) for name, value in vars(layer).items()
+                      if name in tables or name not in vars(conv))
+    conv.__class__ = type(layer)
 
 
 def swap(module: nn.Module, names: list[str], kind: str = 'GMConv', **options) -> None:
@@ -106,5 +104,4 @@ def swap(module: nn.Module, names: list[str], kind: str = 'GMConv', **options) -
         except ValueError as error:
             raise ValueError(f'{name}: {error}') from error
     for name, layer in layers.items():
-        parent, _, child = name.rpartition('.')
-        setattr(module.get_submodule(parent), child, layer)
+        become(module.get_submodule(name), layer)

@@ -3,6 +3,7 @@ import hashlib
 import http.server
 import multiprocessing
 import socket
+import sys
 import threading
 
 import pytest
@@ -78,6 +79,17 @@ def test_a_read_only_cache_with_the_file_in_it(server, hub):
 def _fetch(hub_dir, link, queue):
     torch.hub.set_dir(hub_dir)
     queue.put(sha256(local_file(link)))
+
+
+def test_without_filelock(server, hub, monkeypatch):
+    www, url, _ = server
+    name, content = publish(www)
+    monkeypatch.setitem(sys.modules, 'filelock', None)
+    with pytest.raises(CheckpointError, match='needs the package filelock.*or put the file at'):
+        local_file(f'{url}/{name}')
+    hub.mkdir(parents=True, exist_ok=True)
+    (hub / name).write_bytes(content)
+    assert local_file(f'{url}/{name}') == hub / name
 
 
 def test_processes_download_once(server, hub):

@@ -15,7 +15,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 import gmconv_mmdet  # noqa: F401  (which must leave torch alone)
-from gmconv_mmdet.checkpoints import CheckpointError, UnreadableCheckpoint, read_checkpoint
+from gmconv_mmdet.checkpoints import CheckpointError, UnreadableCheckpoint, read_checkpoint, safe_pickle
 
 ZIP = pytest.mark.parametrize('zip_format', [True, False], ids=['zip', 'old format'])
 
@@ -117,6 +117,19 @@ def test_numpys_older_module_names(tmp_path):
         with zipfile.ZipFile(path, 'w') as archive:
             archive.writestr('x/data.pkl', content.replace(old, new))
         assert read_checkpoint(path)['scalar'] == 2
+
+
+def test_without_numpy(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_pickle, 'np', None)
+    plain = dict(w=torch.randn(3), empty=torch.zeros(0), set={1})
+    for zip_format in (True, False):
+        read = read_checkpoint(saved(tmp_path, plain, zip_format))
+        assert torch.equal(read['w'], plain['w']) and read['set'] == {1}
+    for content in (dict(a=np.zeros(3)), dict(a=np.float64(2)), training_checkpoint()):
+        with pytest.raises(UnreadableCheckpoint, match='numpy is not installed: pip install numpy'):
+            read_checkpoint(saved(tmp_path, content))
+    with pytest.raises(UnreadableCheckpoint, match='was refused: it holds posix.system'):
+        read_checkpoint(saved(tmp_path, dict(a=Hostile(os.system, 'true'))))
 
 
 class Hostile:
