@@ -173,7 +173,10 @@ class Driver:
         problems = preflight.check_gpus(self.launch.on_this_node().gpus, self.launch.launcher)
         problems += preflight.check_disk(runs[0].path.parent, [getattr(run.row, 'detector', None)
                                                                for run in runs])
-        configs = {run.row: self.recipe.config(run) for run in runs}
+        of_runs = [(run.row, self.recipe.config(run)) for run in runs]
+        for _, cfg in of_runs:  # each seed may start from its own
+            problems += preflight.check_start(cfg)
+        configs = dict(of_runs)
         for cfg in {preflight.data_of(cfg): cfg for cfg in configs.values()}.values():
             problems += preflight.check_training(cfg)
             problems += preflight.check_data(

@@ -14,6 +14,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from PIL import Image
 
+from ...checkpoints.whole_checkpoint import is_whole_checkpoint
 from ...openmmlab.configured_size import configured_scale
 from ...pretrained import load_pretrained
 from .coco_entries import check_entries, left_out, vanishing_images
@@ -291,6 +292,14 @@ def check_training(cfg: Config) -> list[str]:
         problems.append('test_evaluator is not one CocoMetric (or FastCocoMetric) with an ann_file '
                         'and metric=\'bbox\': AP by size is what is compared')
     return problems
+
+
+def check_start(cfg: Config) -> list[str]:
+    """The detector that a config starts from, where it is a local file."""
+    start = cfg.get('load_from')
+    if not start or '://' in str(start) or is_whole_checkpoint(Path(start)):
+        return []
+    return [f'load_from {start} is not there or cut short: train it first, or name another']
 
 
 def check_weights(cfg: Config, row_name: str) -> list[str]:

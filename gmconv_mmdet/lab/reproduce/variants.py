@@ -11,7 +11,7 @@ import hashlib
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Tuple
+from typing import Any, NamedTuple, Tuple
 
 import torch
 from mmdet.registry import MODELS
@@ -101,13 +101,16 @@ def make_comparison(config: Path, against: str = PLAIN, name: str = 'gm',
 
 
 def variant_config(variant: Variant, seed: int, options: Sequence[str] = ()) -> Config:
-    """The config of one run, without its initial weights.
+    """The config of one run, without its initial weights. ``{seed}`` in strings of overrides and in
+    the config's ``load_from`` stands for the seed: each seed can start from a detector of its own.
 
     Raises:
         ConfigError, FileNotFoundError: the file can't be used. ValueError: it has no plain twin.
     """
     cfg = read_config(variant.config)
-    cfg.merge_from_dict(parse_overrides([*options, *variant.overrides]))
+    cfg.merge_from_dict(_with_seed(parse_overrides([*options, *variant.overrides]), seed))
+    if cfg.get('load_from'):
+        cfg.load_from = _with_seed(cfg.load_from, seed)
     if variant.is_plain_twin:
         cfg = plain_twin(cfg)
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
@@ -125,6 +128,16 @@ def variant_config(variant: Variant, seed: int, options: Sequence[str] = ()) -> 
     checkpoints.setdefault('interval', 1)
     checkpoints.max_keep_ckpts = 2  # one before the newest, should that be damaged
     return cfg
+
+
+def _with_seed(value: Any, seed: int) -> Any:
+    if isinstance(value, str):
+        return value.replace('{seed}', str(seed))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_seed(part, seed) for part in value)
+    if isinstance(value, dict):
+        return {key: _with_seed(part, seed) for key, part in value.items()}
+    return value
 
 
 def config_hash(cfg: Config) -> str:

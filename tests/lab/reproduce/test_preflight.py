@@ -15,6 +15,7 @@ from gmconv_mmdet.lab.reproduce.preflight import (
     check_data,
     check_disk,
     check_gpus,
+    check_start,
     check_weights,
     class_names,
 )
@@ -167,6 +168,14 @@ def test_weights_are_tried(small_coco, tmp_path):
     config = small_backbone(gm, small_coco, path)
     config.model.backbone.base_channels = 16
     assert 'does not fit' in check_weights(config, gm.name)[0]
+
+
+def test_the_detector_to_start_from_is_there_and_whole(cfg, tmp_path):
+    assert check_start(cfg) == []
+    cfg.load_from = str(tmp_path / 'epoch_8.pth')
+    assert 'epoch_8.pth is not there or cut short' in check_start(cfg)[0]
+    torch.save(dict(state_dict={}), cfg.load_from)
+    assert check_start(cfg) == []
 
 
 def test_disk_and_machine(tmp_path, monkeypatch):
