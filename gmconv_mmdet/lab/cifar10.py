@@ -431,6 +431,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     run.add_argument('--every', type=int, default=1, help='use each N-th image only, for a trial')
     tables = commands.add_parser('report', help='print the tables of finished runs')
     tables.add_argument('json', type=Path, nargs='+')
+    tables.add_argument('--by', choices=('layer', 'stage'), default='layer',
+                        help='masks: a table a variant, or a line (default: %(default)s)')
     return parser.parse_args(arguments)
 
 
@@ -438,7 +440,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     if args.command == 'report':
         from .cifar10_report import report
-        print(report(args.json))
+        print(report(args.json, args.by))
         return 0
     if 'refconv' in args.variant and not args.warm_start:
         raise SystemExit('--variant refconv trains on top of a trained plain network: name its '

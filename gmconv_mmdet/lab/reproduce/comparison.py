@@ -145,14 +145,8 @@ def mask_values(mask: dict) -> list[list[float]]:
 
 def markdown(told: dict) -> str:
     """The report without pictures."""
-    metrics = [metric for metric in COCO_METRICS
-               if any(one['metrics'][metric] for one in told['variants'])]
     lines = [f'# {told["config"]}: does it help?', '', *'\n\n'.join(PREFACE).split('\n'), '',
-             *_shared(told), '## Mean and spread', '', *grid(*measured_table(told, metrics)), '',
-             f'## Differences from {told["baseline"]}, paired by seed', '']
-    lines += (grid(*difference_table(told, metrics)) if told['differences'] else
-              ['The baseline or the variants have no finished run.'])
-    lines += ['', '## What the masks learned', '']
+             *_shared(told), *difference_tables(told, '## '), '', '## What the masks learned', '']
     lines += [f'* {one["variant"]} seed {one["seed"]}: {one["verdict"]}.' for one in told['masks']]
     for header, body, title in drift_tables(told):
         lines += ['', f'{title}:', '', *grid(header, body)]
@@ -160,6 +154,21 @@ def markdown(told: dict) -> str:
               'Environment: ' + '; '.join(f'{key} {value}' for key, value in
                                           told['environment'].items()) + '.', '']
     return '\n'.join(lines)
+
+
+def difference_tables(told: dict, level: str = '') -> list[str]:
+    """Mean and spread, and paired differences, each under a title (a heading with ``level``)."""
+    end = '' if level else ':'
+    metrics = measured_metrics(told)
+    return [f'{level}Mean and spread{end}', '', *grid(*measured_table(told, metrics)), '',
+            f'{level}Differences from {told["baseline"]}, paired by seed{end}', '',
+            *(grid(*difference_table(told, metrics)) if told['differences'] else
+              ['The baseline or the variants have no finished run.'])]
+
+
+def measured_metrics(told: dict) -> list[str]:
+    return [metric for metric in COCO_METRICS
+            if any(one['metrics'][metric] for one in told['variants'])]
 
 
 def _shared(told: dict) -> list[str]:
@@ -252,8 +261,7 @@ def write_comparison(results: Sequence[dict], folder: Path) -> list[Path]:
     paths = [folder / f'comparison{suffix}' for suffix in ('.md', '.json', '.html')]
     paths[0].write_text(markdown(told), encoding='utf-8')
     write_json(paths[1], json.loads(json.dumps(told)))
-    metrics = [metric for metric in COCO_METRICS
-               if any(one['metrics'][metric] for one in told['variants'])]
+    metrics = measured_metrics(told)
     tables = dict(measured=measured_table(told, metrics), drift=list(drift_tables(told)),
                   differences=difference_table(told, metrics), runs=run_table(told))
     paths[2].write_text(page(told, list(results), tables, [*PREFACE, *_shared(told)[:1]],
