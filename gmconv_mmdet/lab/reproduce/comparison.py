@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...files import read_json, write_json
 from .comparison_page import page
 from .paired_stats import paired_difference, paired_values, seeds_needed, summarize
 from .paper import COCO_METRICS
-from .run_folder import RunFolderError, read_json, write_json
+from .run_folder import RunFolderError
 
 DIFFERENCE = 0.5  # of AP, in points: what seeds are counted for
 LEARNED = 0.01  # of a sigma's start; less by gradients is nothing

@@ -18,15 +18,13 @@ from ...checkpoints.whole_checkpoint import is_whole_checkpoint
 from ...openmmlab.configured_size import configured_scale
 from ...pretrained import load_pretrained
 from .coco_entries import check_entries, left_out, vanishing_images
-from .coco_folder import CocoFolder
-from .run_config import backbone_weights
+from .table import CocoFolder, backbone_weights
 
 SAMPLE_SIZE = 200
 # A checkpoint holds weights and momentum in fp32: 4 x 2 bytes for 42, 69 (Cascade R-CNN) million
 # parameters. A run keeps two and writes a third.
 _CHECKPOINT_GB = {'faster-rcnn': 0.34, 'cascade-rcnn': 0.56}
 _CHECKPOINTS_AT_ONCE = 3
-COCO_2017_IMAGES = {'train': 118_287, 'val': 5_000}
 
 
 class PreflightError(Exception):
@@ -231,7 +229,7 @@ def check_data(cfg: Config, image_mode: str = 'sample',
         image_mode (str): 'sample' or 'all', see :func:`check_images`.
         progress (Callable): called with (image folder, images done, images in total).
         number_of_images (dict[str, int], optional): that the two sets must have,
-            :data:`COCO_2017_IMAGES` where the paper's tables are to be filled.
+            :data:`~.table.COCO_2017_IMAGES` where the paper's tables are to be filled.
         remark (Callable): called with what mmdet passes over in silence, which is no problem.
 
     Returns:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from .paired_stats import Summary, paired_values, summarize
 from .paper import COCO_METRICS
-from .rows import Row, paper_results
 from .run_folder import RunFolder
+from .table import Row, paper_results
 
 REHEARSAL_WARNING = ('REHEARSAL: a few small images, a few iterations. No number below is a '
                      'result; none says anything about the method.')

@@ -7,9 +7,12 @@ as its checkpoint makes it. What differs is what the variants differ in, and wha
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import logging
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Tuple
 
@@ -18,9 +21,12 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import set_random_seed
 
+from ...files import read_json, write_json, write_whole
 from ...openmmlab.config_file import config_scope, read_config
+from . import history
 from .plain_twin import plain_twin
-from .run_config import backbone_weights
+from .run_folder import Recipe, RunFolder
+from .table import backbone_weights
 
 PLAIN = 'plain'
 INITIAL = 'initial.pth'
@@ -160,9 +166,7 @@ def write_initial_weights(cfg: Config, baseline: Config, path: Path) -> str:
              if name in base and base[name].shape == tensor.shape
              and not (pretrained and name.startswith('backbone.'))]
     own.update({name: base[name] for name in alike})
-    temporary = path.with_name(f'.{path.name}.part')
-    torch.save(dict(state_dict=own, meta={}), temporary)
-    temporary.replace(path)
+    write_whole(path, lambda part: torch.save(dict(state_dict=own, meta={}), part))
     said = f'{len(alike)} of {len(own)} initial tensors are the baseline\'s'
     return said + (', the backbone starts from its checkpoint' if pretrained else '')
 
@@ -174,3 +178,60 @@ def _initial_state(cfg: Config) -> dict:
         model.init_weights()
     return model.state_dict()
 
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without what mmdet and MMEngine print when a model is built or data are read."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+class ComparisonRecipe(Recipe):
+    """A config and its variants."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+
+    def config(self, run: RunFolder) -> Config:
+        return self._config(run.row, run.seed)
+
+    def _config(self, variant: Variant, seed: int) -> Config:
+        with quietly():
+            return variant_config(variant, seed, self.comparison.options)
+
+    def settings(self, run: RunFolder, cfg: Config) -> dict:
+        return dict(baseline=self.comparison.baseline.name, config=config_hash(cfg))
+
+    def complete(self, run: RunFolder, cfg: Config) -> None:
+        """Initial weights in common with the baseline, unless the config brings a detector."""
+        paired = 'the config\'s load_from: the whole detector'
+        if not cfg.get('load_from'):
+            baseline = self._config(self.comparison.baseline, run.seed)
+            initial = run.path / INITIAL
+            with quietly():
+                paired = write_initial_weights(cfg, baseline, initial)
+            cfg.load_from = str(initial)
+        write_json(run.path / 'paired.json', dict(initial_weights=paired))
+
+    def record(self, run: RunFolder, cfg: Config, checkpoint: Path) -> dict:
+        initial = run.path / INITIAL
+        paired = read_json(run.path / 'paired.json') or {}
+        try:
+            with quietly():
+                samples = history.sample_detections(cfg, checkpoint)
+        except Exception as error:  # pictures: no reason to lose a run, whatever the data are
+            samples = [dict(error=f'{type(error).__name__}: {error}')]
+        return dict(
+            variant=run.row.name, order=self.comparison.variants.index(run.row),
+            baseline=self.comparison.baseline.name,
+            base_config=run.row.config.name,
+            overrides=list(run.row.overrides), shared_overrides=list(self.comparison.options),
+            plain_twin=run.row.is_plain_twin, paired=paired.get('initial_weights'),
+            masks=dict(initial=history.trained_masks(initial, cfg) if initial.exists() else [],
+                       final=history.trained_masks(checkpoint, cfg)),
+            samples=samples)

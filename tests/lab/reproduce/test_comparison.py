@@ -4,6 +4,7 @@ import re
 import pytest
 import torch
 
+from gmconv_mmdet.files import write_json
 from gmconv_mmdet.lab.reproduce.comparison import (
     mask_story,
     mask_values,
@@ -14,7 +15,7 @@ from gmconv_mmdet.lab.reproduce.comparison import (
 )
 from gmconv_mmdet.lab.reproduce.history import curves, masks_of_state
 from gmconv_mmdet.lab.reproduce.paper import COCO_METRICS
-from gmconv_mmdet.lab.reproduce.run_folder import RunFolderError, write_json
+from gmconv_mmdet.lab.reproduce.run_folder import RunFolderError
 from gmconv_mmdet.layers import gaussian_mask
 
 

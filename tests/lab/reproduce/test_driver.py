@@ -17,12 +17,10 @@ from gmconv_mmdet.lab.reproduce.driver import (
     child_environment,
     coco_percentages,
     launch_command,
-    mmdet_tool,
     read_test_metrics,
 )
-from gmconv_mmdet.lab.reproduce.recipe import Recipe
-from gmconv_mmdet.lab.reproduce.rows import Row
-from gmconv_mmdet.lab.reproduce.run_folder import RunFolder
+from gmconv_mmdet.lab.reproduce.run_folder import Recipe, RunFolder
+from gmconv_mmdet.lab.reproduce.table import Row
 
 ROW = Row('faster-rcnn', 'r50-gm-stem-l1')
 
@@ -43,12 +41,6 @@ def test_commands_are_those_of_mmdets_own_scripts():
                         '--kill-on-bad-exit=1', '--partition', 'gpu']
     assert srun[7:] == [sys.executable, '-u', str(tool), *call, '--launcher', 'slurm']
     assert '--gres=gpu:4' in launch_command(tool, call, LaunchOptions(4, 'slurm', 8))
-
-
-def test_mmdets_tools_are_found():
-    assert mmdet_tool('train.py').is_file() and mmdet_tool('test.py').is_file()
-    with pytest.raises(FileNotFoundError, match='tools/brew.py'):
-        mmdet_tool('brew.py')
 
 
 def test_children_find_the_package_and_no_gpu_where_none_is_wanted(repo, monkeypatch):

@@ -10,7 +10,6 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from gmconv_mmdet.lab.reproduce import preflight
-from gmconv_mmdet.lab.reproduce.coco_folder import find_coco_folder
 from gmconv_mmdet.lab.reproduce.preflight import (
     check_data,
     check_disk,
@@ -19,8 +18,14 @@ from gmconv_mmdet.lab.reproduce.preflight import (
     check_weights,
     class_names,
 )
-from gmconv_mmdet.lab.reproduce.rows import Row
-from gmconv_mmdet.lab.reproduce.run_config import RunOptions, run_config, set_classes
+from gmconv_mmdet.lab.reproduce.table import (
+    COCO_2017_IMAGES,
+    Row,
+    RunOptions,
+    find_coco_folder,
+    run_config,
+    set_classes,
+)
 
 from .conftest import CLASSES, edit_json
 
@@ -140,7 +145,7 @@ def test_progress_is_reported_image_by_image(cfg):
 
 
 def test_other_data_cannot_fill_the_papers_tables(cfg):
-    problems = check_data(cfg, number_of_images=preflight.COCO_2017_IMAGES)
+    problems = check_data(cfg, number_of_images=COCO_2017_IMAGES)
     assert len(problems) == 2 and all('--rehearse' in problem for problem in problems)
     assert 'has 4 images, COCO 2017\'s train set has 118287' in problems[0]
 
