@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from gmconv_mmdet.lab.cifar10_report import report
-from gmconv_mmdet.lab.reproduce.comparison import difference_tables, read_results, summary
-from gmconv_mmdet.lab.reproduce.comparison_page import difference_picture
+from gmconv_mmdet.lab.reproduce.report.comparison import difference_tables, read_results, summary
+from gmconv_mmdet.lab.reproduce.report.page import difference_picture
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from ...openmmlab.config_file import ConfigError
-from .comparison import read_results, write_comparison
 from .driver import LAUNCHERS, Driver, LaunchOptions, Screen
 from .paper import DETECTION_TABLES
 from .preflight import PreflightError, annotated_classes
 from .processes import Interrupted, signals_raise
-from .report import Table, write_report
+from .report.comparison import read_results, write_comparison
+from .report.paper_table import Table, write_report
 from .run_folder import Recipe, RunFolder, RunFolderError, find_runs, runs_root
 from .table import (
     COCO_2017_IMAGES,

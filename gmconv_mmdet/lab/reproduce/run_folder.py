@@ -1,13 +1,12 @@
 """A run's folder: all that is known about the run, readable after a kill at any moment.
 
-    <row or variant>-seed<k>/
-      run.json         settings, written before anything else
-      initial.pth      of a variant: what training starts from, in common with the baseline
-      config.py        the whole config
-      launches.jsonl   one line whenever a process starts or ends
-      output.log       what those processes printed
-      train/, test/    work directories of mmdet's tools
-      result.json      written last, by one rename: the run is finished if and only if it is there
+* ``<row or variant>-seed<k>/run.json``: settings, written before anything else
+* ``initial.pth``, of a variant: what training starts from, in common with the baseline
+* ``config.py``: the whole config
+* ``launches.jsonl``: one line whenever a process starts or ends
+* ``output.log``: what those processes printed
+* ``train/``, ``test/``: work directories of mmdet's tools
+* ``result.json``: written last, by one rename; the run is finished if and only if it is there
 """
 from __future__ import annotations
 
@@ -132,7 +131,8 @@ def find_runs(work_root: Path, rows: Iterable, rehearsal: bool) -> list[RunFolde
 
 
 class Recipe:
-    """Interface: how a run's config comes about, and what its result says beside the metrics."""
+    """What the driver makes runs of, an interface: how a run's config comes about, and what its
+    result says beside the metrics."""
 
     def expected_images(self, rehearsal: bool) -> dict | None:
         """Numbers of images that the data must have; None for any."""

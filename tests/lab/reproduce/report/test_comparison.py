@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from gmconv_mmdet.files import write_json
-from gmconv_mmdet.lab.reproduce.comparison import (
+from gmconv_mmdet.lab.reproduce.history import curves, masks_of_state
+from gmconv_mmdet.lab.reproduce.paper import COCO_METRICS
+from gmconv_mmdet.lab.reproduce.report.comparison import (
     mask_story,
     mask_values,
     read_results,
@@ -13,8 +15,6 @@ from gmconv_mmdet.lab.reproduce.comparison import (
     summary,
     write_comparison,
 )
-from gmconv_mmdet.lab.reproduce.history import curves, masks_of_state
-from gmconv_mmdet.lab.reproduce.paper import COCO_METRICS
 from gmconv_mmdet.lab.reproduce.run_folder import RunFolderError
 from gmconv_mmdet.layers import gaussian_mask
 

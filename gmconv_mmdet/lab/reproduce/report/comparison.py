@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...files import read_json, write_json
-from .comparison_page import page
+from ....files import read_json, write_json
+from ..paper import COCO_METRICS
+from ..run_folder import RunFolderError
+from .page import page
 from .paired_stats import paired_difference, paired_values, seeds_needed, summarize
-from .paper import COCO_METRICS
-from .run_folder import RunFolderError
 
 DIFFERENCE = 0.5  # of AP, in points: what seeds are counted for
 LEARNED = 0.01  # of a sigma's start; less by gradients is nothing
@@ -192,6 +192,12 @@ def grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *body)]
 
 
+def short_code(code: str) -> str:
+    """A commit in twelve digits; a version as it is."""
+    commit, plus, changes = code.partition('+')
+    return code if ' ' in code else commit[:12] + plus + changes
+
+
 def measured_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     def cell(one: dict | None) -> str:
         if one is None:
@@ -250,8 +256,7 @@ def run_table(told: dict) -> tuple[list[str], list[list[str]]]:
     return header, [[run['variant'], str(run['seed']), f'{run["metrics"]["AP"]}',
                      str(run['epochs']), str(run['batch_size']), f'{run["seconds"]:.0f}',
                      run['config_sha256'][:12], run['checkpoint_sha256'][:12],
-                     ' '.join(code[:12] + ('+changes' if code.endswith('+changes') else '')
-                              for code in run['code']), run['paired'] or '',
+                     ' '.join(map(short_code, run['code'])), run['paired'] or '',
                      '; '.join(run['notes'])] for run in told['runs']]
 
 
