@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from ....files import read_json, write_json
+from ....layers import gaussian_mask
 from ..paper import COCO_METRICS
 from ..run_folder import RunFolderError
 from .page import page
@@ -134,14 +136,9 @@ def smallest_entry(mask: dict) -> float:
 
 
 def mask_values(mask: dict) -> list[list[float]]:
-    """The mask itself, ``(h, w)``, its largest entry 1; see ``gaussian_mask``."""
-    def axis(size: int, sigma: float) -> list[float]:
-        squares = [(i - (size - 1) / 2) ** 2 for i in range(size)]
-        return [math.exp(-(square - min(squares)) / (2 * max(sigma, 1e-6) ** 2))
-                for square in squares]
-
-    (height, width), (sigma_x, sigma_y) = mask['kernel'], mask['sigma']
-    return [[y * x for x in axis(width, sigma_x)] for y in axis(height, sigma_y)]
+    """The mask itself, ``(h, w)``, its largest entry 1."""
+    sigma = torch.tensor(mask['sigma'], dtype=torch.float64)
+    return gaussian_mask(tuple(mask['kernel']), sigma).tolist()
 
 
 def markdown(told: dict) -> str:
