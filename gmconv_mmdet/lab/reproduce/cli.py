@@ -70,7 +70,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
                      help='one more variant: overrides on --config, or another config. Example: '
                      '--variant sgm model.backbone.gm_stem=static. May be given again')
     own.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-                     help='overrides for all variants')
+                     help='overrides for all variants; {seed} in them stands for the seed')
 
     making = argparse.ArgumentParser(add_help=False)
     making.add_argument('--check-images', choices=['sample', 'all'], default='sample',
