@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import os
 import re
@@ -28,13 +27,10 @@ from ..checkpoints.whole_checkpoint import (
     read_pointer,
     resume_candidates,
 )
+from ..files import part_name, rename_synced, write_text
 from ..openmmlab.start_weights import leave_out_start_weights
 
 POINTER = 'last_checkpoint'
-# What network and FUSE file systems answer to an fsync that they don't offer, of directories above
-# all. A failure to write (EIO, ENOSPC, EDQUOT) is none of these.
-FSYNC_REFUSED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS,
-                 errno.EACCES, errno.EPERM, errno.EISDIR}
 
 
 @HOOKS.register_module()
@@ -122,7 +118,7 @@ class SafeCheckpointHook(CheckpointHook):
                 why = ('is missing or empty' if not named else 'was not written any more'
                        if Path(named).is_file() else f'names {named}, which is not there')
                 runner.logger.warning(f'{pointer} {why}: resuming from {whole}, the last written')
-            write_whole(pointer, str(whole))
+            write_text(pointer, str(whole))
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         if not self._is_local(runner):
@@ -142,7 +138,7 @@ class SafeCheckpointHook(CheckpointHook):
             save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch,
             backend_args=self.backend_args, **self.args)
         if is_main_process():
-            write_whole(Path(runner.work_dir) / POINTER, self.last_ckpt)
+            write_text(Path(runner.work_dir) / POINTER, self.last_ckpt)
             # A template need not give every step a name of its own.
             for old in {self.filename_tmpl.format(step) for step in outdated} - {name}:
                 (Path(self.out_dir) / old).unlink(missing_ok=True)
@@ -205,7 +201,7 @@ class _WholeSaves:
             # Of all processes only the main one writes.
             self._runner.save_checkpoint(str(target.parent), temporary.name, *args, **kwargs)
             if is_main_process():
-                _rename_synced(temporary, target)
+                rename_synced(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise OSError(
@@ -226,11 +222,6 @@ class _LateRemovals:
 
     def remove(self, path: str) -> None:
         self.removed.append(path)
-
-
-def part_name(filename: str) -> str:
-    """The name of a file while it is written."""
-    return f'.{filename}.part'
 
 
 def written_files(folder: str | Path, template: str, parts: bool = False) -> list[Path]:
@@ -269,33 +260,6 @@ def _steps(fields: Sequence[str]) -> Iterator[int]:
     for read in (int, float, partial(int, base=16), partial(int, base=8), partial(int, base=2)):
         with contextlib.suppress(ValueError, OverflowError):
             yield int(read(text))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file so that it is there in whole or as it was before."""
-    target = Path(os.path.realpath(path))  # a symbolic link stays one
-    temporary = target.with_name(part_name(target.name))
-    temporary.write_text(text, encoding='utf-8')
-    _rename_synced(temporary, target)
-
-
-def _rename_synced(temporary: Path, path: Path) -> None:
-    """Rename when the content is on the disk, and have the new name there before going on."""
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno not in FSYNC_REFUSED:
-            raise
 
 
 def _refuse_damaged(path: Path, folder: Path) -> None:

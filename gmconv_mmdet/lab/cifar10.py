@@ -21,7 +21,6 @@ import argparse
 import io
 import json
 import math
-import os
 import platform
 import subprocess
 import sys
@@ -35,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmconv_mmdet.checkpoints import read_checkpoint
+from gmconv_mmdet.files import write_text, write_whole
 from gmconv_mmdet.layers import GMConv2d, RefConv2d, gaussian_mask
 from gmconv_mmdet.version import __version__
 
@@ -278,13 +278,6 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return 100 * float(right) / len(labels)
 
 
-def replace_file(path: Path, save) -> None:
-    """Write a file so that at every moment the old one or the new one is whole."""
-    part = path.with_name(path.name + '.part')
-    save(part)
-    os.replace(part, path)
-
-
 def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> bool:
     """One run, or the rest of it. Returns whether it came to its end."""
     settings, name = describe(args, variant, seed)
@@ -345,7 +338,7 @@ def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> bool
         history.append(entry)
         state = dict(settings=settings, model=network.state_dict(), velocity=split.velocity,
                      change=split.change, optimizer=optimizer.state_dict(), history=history)
-        replace_file(checkpoint, lambda part: torch.save(state, part))
+        write_whole(checkpoint, lambda part: torch.save(state, part))
         print(f'{name}: epoch {epoch + 1} of {args.epochs}, lr {lr:g}, loss {mean_loss:.4f}, '
               f'accuracy {entry["accuracy"]:.2f} %, {entry["seconds"]:.1f} s', flush=True)
         write_results(results, settings, history)
@@ -361,7 +354,7 @@ def write_results(path: Path, settings: dict, history: list[dict]) -> None:
     content = dict(settings=settings, finished=len(history) == settings['epochs'],
                    schedule_factor=settings['epochs'] / PAPER_EPOCHS, versions=versions(settings),
                    **scalars, masks=masks)
-    replace_file(path, lambda part: part.write_text(json.dumps(content) + '\n'))
+    write_text(path, json.dumps(content) + '\n')
 
 
 def versions(settings: dict) -> dict[str, str]:
@@ -431,6 +424,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     run.add_argument('--every', type=int, default=1, help='use each N-th image only, for a trial')
     tables = commands.add_parser('report', help='print the tables of finished runs')
     tables.add_argument('json', type=Path, nargs='+')
+    tables.add_argument('--by', choices=('layer', 'stage'), default='layer',
+                        help='masks: a table a variant, or a line (default: %(default)s)')
     return parser.parse_args(arguments)
 
 
@@ -438,7 +433,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     if args.command == 'report':
         from .cifar10_report import report
-        print(report(args.json))
+        print(report(args.json, args.by))
         return 0
     if 'refconv' in args.variant and not args.warm_start:
         raise SystemExit('--variant refconv trains on top of a trained plain network: name its '

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import Tensor
 from ..checkpoints.checkpoint_file import CheckpointError, read_checkpoint
 from ..checkpoints.fetch import local_file, sha256
 from ..checkpoints.usable_tensors import refuse_unusable
+from ..files import write_whole
 from ..layers import GMConv2d
 from ..version import __version__
 from .layouts import bare_backbone
@@ -217,7 +217,5 @@ def _write(destination: Path, content: bytes) -> Path:
             raise CheckpointError(f'{path} exists and holds something else: move it away first')
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial-{os.getpid()}')
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_whole(path, lambda part: part.write_bytes(content))
     return path

@@ -13,7 +13,7 @@ mmpretrain = pytest.importorskip('mmpretrain')
 from mmpretrain.registry import MODELS  # noqa: E402
 
 from gmconv_mmdet import GMConv2d  # noqa: E402
-from gmconv_mmdet.lab.reproduce.cost import classifier_cost  # noqa: E402
+from gmconv_mmdet.lab.benchmark.cost import classifier_cost  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
 CIFAR = sorted(path.stem for path in (ROOT / 'cifar').glob('*.py'))

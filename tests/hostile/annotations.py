@@ -7,10 +7,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from gmconv_mmdet.lab.reproduce.coco_folder import find_coco_folder
 from gmconv_mmdet.lab.reproduce.preflight import PreflightError, check_data
-from gmconv_mmdet.lab.reproduce.rows import Row
-from gmconv_mmdet.lab.reproduce.run_config import RunOptions, run_config, set_classes
+from gmconv_mmdet.lab.reproduce.table import (
+    Row,
+    RunOptions,
+    find_coco_folder,
+    run_config,
+    set_classes,
+)
 from gmconv_mmdet.visualization.coco_objects import draw_objects
 
 from ..lab.reproduce.conftest import CLASSES, edit_json, write_coco

@@ -6,6 +6,7 @@ import torch
 
 from gmconv_mmdet.checkpoints import read_checkpoint
 from gmconv_mmdet.lab import cifar10
+from gmconv_mmdet.lab.cifar10_report import report
 from gmconv_mmdet.layers import GMConv2d, RefConv2d
 
 
@@ -104,6 +105,36 @@ def test_report_has_every_variant_beside_the_paper(train, capsys):
     assert '-0.000' not in text
     assert 'Masks of resnet8-sgm-1e at the end' in text and '| layer1.0.conv1 | ' in text
     assert 'Not finished, and left out: half-seed0 (1 of 1 epochs).' in text
+    cifar10.main(['report', '--by', 'stage', *map(str, folder.glob('*.json'))])
+    text = capsys.readouterr().out
+    cells = next(line for line in text.splitlines()
+                 if line.startswith('| resnet8-sgm-1e | 5 |')).split(' | ')
+    assert all(len(cell.split(' / ')) == 4 for cell in cells[2:])  # stem and three stages
+    assert all(2.9 < float(size.strip(' |')) < 3 for size in cells[-1].split(' / '))
+    assert 'layer1.0.conv1' not in text
+
+
+def test_report_by_stage_averages_layers_and_seeds_without_sign(tmp_path):
+    def mask(sigma, decay, gradient):
+        return dict(sigma=[9, sigma], decay=[0, decay], gradient=[0, gradient], sum=[9, 9],
+                    min=[1, 1])
+
+    for seed in (0, 1):
+        masks = {'conv1': mask([2.0, 4.0], [0.1, 0.3], [-0.2, 0.2]),
+                 'layer1.0.conv1': mask(-1e-3, 0.5, 0.25 + seed),
+                 'layer1.0.conv2': mask(1e6, -0.25, -0.25)}
+        (tmp_path / f'gm-seed{seed}.json').write_text(json.dumps(dict(
+            finished=True, epoch=[1], accuracy=[50.0 + seed], seconds=[1.0], schedule_factor=0.5,
+            settings=dict(depth=20, variant='gm', seed=seed, epochs=1, every=1, init_sigma=3.0),
+            masks=masks)))
+    text = report(list(tmp_path.glob('*.json')), 'stage')
+    assert '| gm | 0, 1 | 1 | x 0.5 | 50.50 ± 0.71 | 91.81 | 1.0 |' in text
+    assert '| gm | 3 | 3.000 / 500000.001 | 0.200 / 0.375 | 0.200 / 0.500 | 2.9' in text
+    assert text.rstrip(' |').endswith('/ 2.00')  # a delta has 1, a flat mask 3
+
+
+def test_report_of_nothing_is_nothing():
+    assert report([]) == ''
 
 
 def test_networks_on_top_of_a_trained_plain_one(train):

@@ -24,7 +24,7 @@ from gmconv_mmdet.lab.benchmark import growth, suite, tables
 from gmconv_mmdet.lab.benchmark.networks import NETWORKS, VARIANTS
 from gmconv_mmdet.lab.benchmark.targets import verdicts
 from gmconv_mmdet.lab.benchmark.work import PRECISIONS, WORK
-from gmconv_mmdet.lab.reproduce.run_folder import write_json
+from gmconv_mmdet.files import write_json
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from gmconv_mmdet.lab.reproduce.cost import cost_table, refocused_table
+from gmconv_mmdet.lab.benchmark.cost import cost_table, refocused_table
 
 
 def main() -> None:

@@ -14,12 +14,16 @@ from pathlib import Path
 import torch
 from mmengine.logging import MMLogger
 
+from gmconv_mmdet.files import write_json
 from gmconv_mmdet.lab.benchmark import suite, time_shares
 from gmconv_mmdet.lab.benchmark.tables import shares_tables
-from gmconv_mmdet.lab.reproduce.coco_folder import CocoFolder, find_coco_folder
-from gmconv_mmdet.lab.reproduce.rows import select_rows
-from gmconv_mmdet.lab.reproduce.run_config import RunOptions, run_config
-from gmconv_mmdet.lab.reproduce.run_folder import write_json
+from gmconv_mmdet.lab.reproduce.table import (
+    CocoFolder,
+    RunOptions,
+    find_coco_folder,
+    run_config,
+    select_rows,
+)
 
 
 def data_folder(root: Path) -> CocoFolder:

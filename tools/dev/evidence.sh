@@ -3,7 +3,8 @@
 #
 #   GMCONV_SHARED_DATA=data bash tools/dev/evidence.sh PART [WORK_ROOT]
 #
-# Parts: recipe-scratch, recipe-warm, cifar10, deeppcb.
+# Parts: recipe-scratch, recipe-warm (after cifar10), cifar10, deeppcb, deeppcb-refconv (after
+# deeppcb); pages prints all tables and pictures of docs/results.md anew from docs/data.
 # The data folder holds deeppcb/ (annotations/, images/) and cifar10_{train,test}.npz or CIFAR-10's
 # binary version. All runs use one CPU thread: two parts can run side by side on two cores.
 # `SEEDS="5 6 7"` names other seeds than the plan's. Results are kept in docs/data/.
@@ -14,7 +15,6 @@ root=${2:-work_dirs/evidence}
 : "${GMCONV_SHARED_DATA:?set it to the folder of the data sets}"
 export OMP_NUM_THREADS=1
 python=${PYTHON:-.venv/bin/python}
-seeds=${SEEDS:-0 1 2 3 4}
 config=configs/deeppcb/faster-rcnn_r18-half
 
 cifar10() {  # arguments of the training, without data, folder and precision
@@ -47,12 +47,21 @@ cifar10)
     out=$root/cifar10
     cifar10 --epochs 30 --variant plain sgm gm --seeds 0 1 ;;
 deeppcb)
-    for seed in $seeds; do  # seed by seed, so that what is finished can be compared at any time
+    for seed in ${SEEDS:-0 1 2 3 4}; do  # seed by seed, so that what is finished can be compared at any time
         compare --config ${config}-gm_fpn_deeppcb.py --against plain --seeds "$seed" \
             --variant sgm ${config}-sgm_fpn_deeppcb.py \
             --variant gm-stem-l1 ${config}-gm-stem-l1_fpn_deeppcb.py \
             --out "$root/deeppcb" --results docs/data/deeppcb
     done ;;
+deeppcb-refconv)  # each seed on top of its own trained plain detector
+    for seed in ${SEEDS:-0 1 2}; do
+        compare --config ${config}-refconv_fpn_deeppcb.py --against plain --seeds "$seed" \
+            --name refconv --out "$root/deeppcb-refconv" --results docs/data/deeppcb-refconv \
+            --cfg-options "load_from=$root/deeppcb/plain-seed{seed}/train/epoch_8.pth"
+    done ;;
+pages)
+    "$python" tools/dev/results_page.py
+    exit ;;
 *)
     echo "no part $part" >&2
     exit 2 ;;

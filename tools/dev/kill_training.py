@@ -145,8 +145,8 @@ class Launch:
 
 
 def mmdet_tool() -> str:
-    from gmconv_mmdet.lab.reproduce.driver import mmdet_tool as tool
-    return str(tool('train.py'))
+    from gmconv_mmdet.openmmlab.mim_files import shipped
+    return str(shipped('tools/train.py', 'mmdet'))
 
 
 class Scenario:
@@ -426,13 +426,16 @@ def write_demo(name: str, root: Path, epochs: int) -> Path:
 
 
 def write_rehearsal(root: Path, coco128: Path, epochs: int) -> Path:
-    from gmconv_mmdet.lab.reproduce.coco_folder import find_coco_folder
-    from gmconv_mmdet.lab.reproduce.rows import select_rows
-    from gmconv_mmdet.lab.reproduce.run_config import RunOptions, run_config, write_config
+    from gmconv_mmdet.lab.reproduce.table import (
+        RunOptions,
+        find_coco_folder,
+        run_config,
+        select_rows,
+    )
     row, = select_rows('V', [ROW])
     cfg = run_config(row, 0, RunOptions(data=find_coco_folder(coco128), rehearsal=True))
     cfg.train_cfg.update(max_epochs=epochs, val_begin=1, val_interval=2)
-    write_config(cfg, root / 'coco128.py')
+    cfg.dump(str(root / 'coco128.py'))
     return root / 'coco128.py'
 
 

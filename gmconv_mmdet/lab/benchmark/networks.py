@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ...conversion import fold_gmconv
 from ...conversion.swap import spatial_convs, swap
-from ..reproduce.rows import Row as TableRow
+from ..reproduce.table import Row as TableRow
 
 PLAIN = 'plain'
 _DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)

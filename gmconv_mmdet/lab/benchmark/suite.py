@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..reproduce.provenance import code_version, environment
+from ..reproduce.history import code_version, environment
 from .compare import compare
 from .memory import held_bytes, peak_bytes
 from .networks import FOLDED, PLAIN, VARIANTS, build_network, needs_deformable_convolution

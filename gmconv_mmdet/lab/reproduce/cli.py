@@ -4,25 +4,32 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from ...openmmlab.config_file import ConfigError
-from .coco_folder import CocoFolder, find_coco_folder
-from .comparison import read_results, write_comparison
 from .driver import LAUNCHERS, Driver, LaunchOptions, Screen
 from .paper import DETECTION_TABLES
-from .plan import plan_text
 from .preflight import PreflightError, annotated_classes
-from .recipe import ComparisonRecipe, Recipe, TableRecipe
-from .report import Table, write_report
-from .rows import select_rows
-from .run_config import EVALUATORS, RunOptions
-from .run_folder import RunFolder, RunFolderError, find_runs, runs_root
-from .supervise import Interrupted, signals_raise
-from .variants import PLAIN, Comparison, make_comparison, variant_config
+from .processes import Interrupted, signals_raise
+from .report.comparison import read_results, write_comparison
+from .report.paper_table import Table, write_report
+from .run_folder import Recipe, RunFolder, RunFolderError, find_runs, runs_root
+from .table import (
+    COCO_2017_IMAGES,
+    EPOCHS,
+    EVALUATORS,
+    REHEARSAL_EPOCHS,
+    REHEARSAL_TRAIN_IMAGES,
+    CocoFolder,
+    RunOptions,
+    TableRecipe,
+    find_coco_folder,
+    select_rows,
+)
+from .variants import PLAIN, Comparison, ComparisonRecipe, make_comparison, variant_config
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -63,7 +70,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
                      help='one more variant: overrides on --config, or another config. Example: '
                      '--variant sgm model.backbone.gm_stem=static. May be given again')
     own.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-                     help='overrides for all variants')
+                     help='overrides for all variants; {seed} in them stands for the seed')
 
     making = argparse.ArgumentParser(add_help=False)
     making.add_argument('--check-images', choices=['sample', 'all'], default='sample',
@@ -273,3 +280,37 @@ def _make(args: argparse.Namespace, runs: list[RunFolder], comparison: Compariso
                (f', {len(failed)} failed: {", ".join(run.title for run in failed)}' if failed else
                 f'. The report: {report}'))
     return 1 if failed else 0
+
+
+def plan_text(runs: Sequence[RunFolder], epochs: Mapping | None = None) -> str:
+    """A line a run with its state and what is left of it, and the sum.
+
+    Args:
+        runs (Sequence[RunFolder]): of a table, or of a comparison.
+        epochs (Mapping, optional): of a comparison, epochs by variant. The unit of cost is the
+            epoch then; for a table it is one training image seen once: images x epochs. What that
+            takes depends on the machine; MMEngine prints it within the first minute.
+    """
+    rehearsal = runs[0].rehearsal
+    of_table = REHEARSAL_EPOCHS if rehearsal else EPOCHS
+    images = REHEARSAL_TRAIN_IMAGES if rehearsal else COCO_2017_IMAGES['train']
+    unit = 'images x epochs' if epochs is None else 'epochs'
+    width = max(8, *(len(run.row.name) for run in runs))
+    states, left = [], 0
+    lines = [f'{"row" if epochs is None else "variant":{width}}  seed  {"state":11}  epochs  '
+             f'{unit} left']
+    for run in runs:
+        whole = of_table if epochs is None else epochs[run.row]
+        state = run.state()
+        done = whole if state == 'done' else run.newest_checkpoint()[0]
+        cost = (whole - done) * (images if epochs is None else 1)
+        states.append(state)
+        left += cost
+        lines.append(f'{run.row.name:{width}}  {run.seed:4}  {state:11}  {done:3}/{whole:<2}  '
+                     f'{cost:{len(unit) - 1},}')
+    counts = ', '.join(f'{states.count(state)} {state}'
+                       for state in ('done', 'in progress', 'missing'))
+    end = f' ({images:,} images, {of_table} epochs a run)' if epochs is None else ''
+    return '\n'.join([
+        *(['REHEARSAL: no run of this list is a result.'] if rehearsal else []), *lines,
+        f'{counts}; {left:,} {unit} left{end}'])

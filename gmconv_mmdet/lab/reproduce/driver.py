@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import os
 import shlex
-import shutil
 import signal
 import site
 import sys
@@ -19,20 +18,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Optional, TextIO, Tuple
 
-import mmdet
 from mmengine.config import Config
 
 import gmconv_mmdet
 
 from ...checkpoints.fetch import sha256
+from ...files import FolderBusy, folder_lock, read_json, write_json, write_text
+from ...openmmlab.mim_files import shipped
 from . import history, preflight
 from .paper import COCO_METRICS
-from .progress import clock, phase_mark, read_progress, tail
-from .provenance import code_version, environment
-from .recipe import Recipe
-from .run_config import REHEARSAL_EPOCHS, backbone_weights, write_config
-from .run_folder import SCHEMA, RunFolder, RunFolderError, read_json, write_json
-from .supervise import FolderBusy, Interrupted, folder_lock, run_supervised
+from .processes import Interrupted, phase_mark, progress, run_supervised, tail
+from .run_folder import SCHEMA, Recipe, RunFolder, RunFolderError
+from .table import REHEARSAL_EPOCHS, backbone_weights
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 # How long to wait for the child of a killed driver. torchrun gives its workers 30 s to end.
@@ -53,26 +50,12 @@ class LaunchOptions(NamedTuple):
     jobs: int = 1  # runs at a time
 
     def on_this_node(self) -> LaunchOptions:
-        """torchrun's part on one of several nodes; Slurm starts processes everywhere."""
+        """The part of torchrun on one of several nodes; Slurm starts processes everywhere."""
         return self._replace(gpus=self.gpus // self.nodes, nodes=1)
 
 
 class RunFailed(Exception):
     """One run can't be finished; the text says why."""
-
-
-def mmdet_tool(name: str) -> Path:
-    """``train.py`` or ``test.py`` of the installed mmdet.
-
-    Raises:
-        FileNotFoundError: mmdet was installed without its tools.
-    """
-    package = Path(mmdet.__file__).resolve().parent
-    for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f'mmdet in {package} came without tools/{name}: install mmdet\'s wheel '
-                            'or its source tree')
 
 
 def launch_command(tool: Path, arguments: Sequence[str], options: LaunchOptions) -> list[str]:
@@ -108,38 +91,20 @@ def child_environment(gpus: int, threads: int | None = None) -> dict[str, str]:
 
 
 class Screen:
-    """Messages, and one line of progress that renews itself where the output is a terminal."""
+    """Messages of all runs. Of progress, one line every half minute."""
 
     def __init__(self, stream: TextIO, every_seconds: float = 30) -> None:
         self.stream, self.every_seconds = stream, every_seconds
-        self._line_open, self._last, self._shown_at = False, '', 0.0
-        self._lock = threading.RLock()  # several runs speak
+        self._shown_at = -every_seconds
 
     def say(self, text: str) -> None:
-        with self._lock:
-            self._say(text)
-
-    def _say(self, text: str) -> None:
-        if self._line_open:
-            self.stream.write('\n')
-            self._line_open = False
-        self.stream.write(text + '\n')
+        self.stream.write(text + '\n')  # one call: several runs speak
         self.stream.flush()
 
     def status(self, text: str) -> None:
-        with self._lock:
-            self._status(text)
-
-    def _status(self, text: str) -> None:
-        if self.stream.isatty():
-            # A line that wraps could not be renewed.
-            self.stream.write('\r\033[K' + text[:shutil.get_terminal_size().columns - 1])
-            self.stream.flush()
-            self._line_open = True
-        elif text != self._last and time.monotonic() - self._shown_at >= self.every_seconds:
+        if time.monotonic() - self._shown_at >= self.every_seconds:
             self._shown_at = time.monotonic()
             self.say(text)
-        self._last = text
 
 
 class Driver:
@@ -157,8 +122,7 @@ class Driver:
         self.recipe, self.launch, self.screen = recipe, launch, screen
         self.poll_seconds = poll_seconds
         self.results: Path | None = None  # finished runs' results are copied there
-        self.code_version = code_version()
-        self._finished_seconds: list[float] = []  # of runs made from their beginning
+        self.code_version = history.code_version()
         self._environment: dict[str, str] | None = None
         # Models are built under one lock: random generators and registries are the process's own.
         self._building = threading.Lock()
@@ -173,7 +137,10 @@ class Driver:
         problems = preflight.check_gpus(self.launch.on_this_node().gpus, self.launch.launcher)
         problems += preflight.check_disk(runs[0].path.parent, [getattr(run.row, 'detector', None)
                                                                for run in runs])
-        configs = {run.row: self.recipe.config(run) for run in runs}
+        of_runs = [(run.row, self.recipe.config(run)) for run in runs]
+        for _, cfg in of_runs:  # each seed may start from its own
+            problems += preflight.check_start(cfg)
+        configs = dict(of_runs)
         for cfg in {preflight.data_of(cfg): cfg for cfg in configs.values()}.values():
             problems += preflight.check_training(cfg)
             problems += preflight.check_data(
@@ -214,7 +181,7 @@ class Driver:
                                          'runs, or move this one away')
             if not run.config.exists():
                 self.recipe.complete(run, cfg)
-                write_config(cfg, run.config)
+                write_text(run.config, cfg.pretty_text)
         return Config.fromfile(run.config)
 
     def commands(self, run: RunFolder) -> list[list[str]]:
@@ -234,11 +201,11 @@ class Driver:
             arguments += ['--resume', str(checkpoint)]
         if until != last:
             arguments += ['--cfg-options', f'train_cfg.max_epochs={until}']
-        return launch_command(mmdet_tool('train.py'), arguments, self.launch)
+        return launch_command(shipped('tools/train.py', 'mmdet'), arguments, self.launch)
 
     def _test_command(self, run: RunFolder, checkpoint: Path, folder: Path) -> list[str]:
         arguments = [str(run.config), str(checkpoint), '--work-dir', str(folder)]
-        return launch_command(mmdet_tool('test.py'), arguments, self.launch.on_this_node())
+        return launch_command(shipped('tools/test.py', 'mmdet'), arguments, self.launch.on_this_node())
 
     def run(self, runs: Sequence[RunFolder], keep_going: bool = False) -> list[RunFolder]:
         """Make all runs that are not finished.
@@ -251,7 +218,7 @@ class Driver:
             list[RunFolder]: those that failed; without ``keep_going`` at most one.
 
         Raises:
-            Interrupted: told to stop, see :func:`~.supervise.signals_raise`.
+            Interrupted: told to stop, see :func:`~.processes.signals_raise`.
         """
         failed: list[RunFolder] = []
 
@@ -260,7 +227,7 @@ class Driver:
                 return
             place = f'[{i}/{len(runs)}] {run.title}'
             try:
-                self._make(run, place, runs_left=len(runs) - i)
+                self._make(run, place)
             except (RunFailed, RunFolderError, FolderBusy) as error:
                 failed.append(run)
                 self.screen.say(f'{place} failed: {error}')
@@ -282,7 +249,7 @@ class Driver:
                 raise
         return failed
 
-    def _make(self, run: RunFolder, place: str, runs_left: int) -> None:
+    def _make(self, run: RunFolder, place: str) -> None:
         if run.read_result() is not None:
             self._keep(run)
             self.screen.say(f'{place}: done before')
@@ -292,13 +259,10 @@ class Driver:
             if run.read_result() is not None:  # by another driver, while this one waited
                 self.screen.say(f'{place}: done')
                 return
-            begun, is_new = time.monotonic(), not run.settings.exists()
             cfg = self.prepare(run)
-            checkpoint = self._train(run, cfg, place, runs_left, lock)
+            checkpoint = self._train(run, cfg, place, lock)
             metrics = self._test(run, checkpoint, place, lock)
             self._write_result(run, cfg, checkpoint, metrics)
-            if is_new:
-                self._finished_seconds.append(time.monotonic() - begun)
         result = run.read_result()
         self._keep(run)
         notes = ''.join(f' ({note})' for note in result['notes'])
@@ -309,7 +273,7 @@ class Driver:
             self.results.mkdir(parents=True, exist_ok=True)
             write_json(self.results / f'{run.path.name}.json', run.read_result())
 
-    def _train(self, run: RunFolder, cfg: Config, place: str, runs_left: int, lock: int) -> Path:
+    def _train(self, run: RunFolder, cfg: Config, place: str, lock: int) -> Path:
         """Train what is left; returns the last epoch's checkpoint."""
         last = cfg.train_cfg.max_epochs
         # A rehearsal stops once on its way, so that every row is resumed.
@@ -326,7 +290,7 @@ class Driver:
             self.screen.say(f'{place}: training, ' + (f'resumed after epoch {epoch} of {last}'
                                                       if epoch else f'{last} epochs'))
             self._launch(run, 'train', self._train_command(run, until, last, checkpoint), place,
-                         last, runs_left, lock, after_epoch=epoch)
+                         lock, after_epoch=epoch)
             epoch, checkpoint = run.newest_checkpoint()
             if epoch < until:
                 raise RunFailed(f'training ended without an error, but {run.train_dir} holds no '
@@ -334,21 +298,20 @@ class Driver:
         return checkpoint
 
     def _test(self, run: RunFolder, checkpoint: Path, place: str, lock: int) -> dict:
-        """mmdet's metrics of the last checkpoint, from a test that has been made or a new one."""
+        """Metrics of the last checkpoint, from a test that has been made or a new one."""
         # A folder a checkpoint, by content: no other checkpoint's metrics are taken for its own.
         folder = run.test_dir / sha256(checkpoint)[:16]
         metrics = read_test_metrics(folder)
         if metrics is None:
             self.screen.say(f'{place}: testing')
-            self._launch(run, 'test', self._test_command(run, checkpoint, folder), place, 0, 0,
-                         lock)
+            self._launch(run, 'test', self._test_command(run, checkpoint, folder), place, lock)
             metrics = read_test_metrics(folder)
         if metrics is None:
             raise RunFailed(f'the test ended without an error, but left no metrics in {folder}')
         return metrics
 
-    def _launch(self, run: RunFolder, phase: str, command: list[str], place: str, max_epochs: int,
-                runs_left: int, lock: int, **facts: object) -> None:
+    def _launch(self, run: RunFolder, phase: str, command: list[str], place: str, lock: int,
+                **facts: object) -> None:
         with run.output.open('a', encoding='utf-8') as output:
             output.write(phase_mark(phase, command))
         begun = time.monotonic()
@@ -359,7 +322,7 @@ class Driver:
 
         status = run_supervised(
             command, run.output, child_environment(self.launch.gpus, self.launch.threads),
-            lock, lambda: self._show(run, place, max_epochs, runs_left),
+            lock, lambda: self._show(run, place),
             launcher=self.launch.launcher != 'none', on_start=on_start,
             poll_seconds=self.poll_seconds)
         run.note_launch(event='end', time=_now(), phase=phase, status=status,
@@ -375,23 +338,14 @@ class Driver:
                             f'{run.newest_checkpoint()[0]}. The command that failed:\n'
                             f'    {shlex.join(command)}')
 
-    def _show(self, run: RunFolder, place: str, max_epochs: int, runs_left: int) -> None:
+    def _show(self, run: RunFolder, place: str) -> None:
         if self._stopped is not None:
             raise self._stopped
-        progress = read_progress(run.output)
-        if progress is None:
-            self.screen.status(f'{place}: starting')
-            return
-        left = progress.seconds_left(max_epochs)
-        text = f'{place}: {progress.text(max_epochs)}, {clock(left)} left'
-        if runs_left and self._finished_seconds:
-            mean = sum(self._finished_seconds) / len(self._finished_seconds)
-            text += f', all runs about {clock((left or 0) + runs_left * mean)}'
-        self.screen.status(text)
+        self.screen.status(f'{place}: {progress(run.output)}')
 
     def _write_result(self, run: RunFolder, cfg: Config, checkpoint: Path, metrics: dict) -> None:
         if self._environment is None:
-            self._environment = environment()
+            self._environment = history.environment()
         values, notes = coco_percentages(metrics)
         launches = run.read_launches()
         annotations = Path(cfg.test_evaluator.ann_file)
@@ -426,7 +380,7 @@ def read_test_metrics(test_dir: Path) -> dict | None:
 
 
 def coco_percentages(metrics: dict) -> tuple[dict[str, float | None], list[str]]:
-    """mmdet's COCO metrics in the paper's names and unit (per cent), and notes on odd ones.
+    """COCO metrics of mmdet in the paper's names and unit (per cent), and notes on odd ones.
 
     Without a single detection mmdet reports no metric at all: that is an AP of 0. A size of which
     the data have no object has no AP (mmdet: -1): None.

@@ -1,12 +1,16 @@
-"""What a training left behind, small enough to keep: curves, sigmas and masks, some detections."""
+"""What is kept of a training: curves, sigmas and masks, some detections; code and environment."""
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+
+import gmconv_mmdet
 
 from ...checkpoints.checkpoint_file import read_checkpoint
 
@@ -16,6 +20,8 @@ LEAST_SCORE = 0.3
 # Values of SigmaLogHook that are kept; `/<layer>` follows.
 _MASK_SCALARS = ('sigma', 'sigma_x', 'sigma_y', 'b1_sigma', 'b1_ratio', 'b1_sigma_x', 'b1_sigma_y',
                  'effective_kernel')
+_PACKAGES = ('torch', 'torchvision', 'mmcv', 'onedl-mmcv', 'mmengine', 'onedl-mmengine', 'mmdet',
+             'onedl-mmdetection', 'numpy', 'pycocotools', 'faster-coco-eval')
 _DRIFT = ('_by_decay', '_by_gradient')
 
 
@@ -136,3 +142,35 @@ def sample_detections(cfg: Config, checkpoint: Path) -> list[dict]:
                    for box, label, score in zip(chosen.bboxes.tolist(), chosen.labels.tolist(),
                                                 chosen.scores.tolist())]))
     return samples
+
+
+def code_version() -> str:
+    """The commit of the checkout that the package runs from, ``+changes`` if it has been edited;
+    the package's version where it isn't a checkout."""
+    root = Path(gmconv_mmdet.__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(['git', '-C', str(root), *arguments], capture_output=True, text=True,
+                              check=True).stdout.strip()
+
+    try:
+        if Path(git('rev-parse', '--show-toplevel')).resolve() != root:
+            raise FileNotFoundError('installed somewhere inside another checkout')
+        changes = git('status', '--porcelain', '--untracked-files=no')
+        return git('rev-parse', 'HEAD') + ('+changes' if changes else '')
+    except (OSError, subprocess.CalledProcessError):
+        return f'version {gmconv_mmdet.__version__}'
+
+
+def environment() -> dict[str, str]:
+    """MMEngine's description of the machine and the versions of the packages that matter."""
+    from mmengine.utils.dl_utils import collect_env
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    # Long descriptions (how torch was compiled) stand in the run's log, where MMEngine prints them.
+    machine = {key: str(value) for key, value in collect_env().items() if len(str(value)) < 100}
+    return {**machine, **versions, 'gmconv_mmdet': gmconv_mmdet.__version__}

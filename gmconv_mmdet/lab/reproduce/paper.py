@@ -30,15 +30,6 @@ class ImageNetResult(NamedTuple):
     top5: float
 
 
-class StructureResult(NamedTuple):
-    """A line of Table IV: what the dynamic stem predicts; ImageNet top-1 in per cent."""
-    model: str
-    method: str
-    sigmas: int | None
-    sigma_pattern: str | None  # as in SigmaPredictor; None without masks
-    top1: float
-
-
 class DetectionResult(NamedTuple):
     """A cell block of Tables III and V: COCO AP in per cent of one detector with one backbone."""
     detector: str  # 'faster-rcnn' or 'cascade-rcnn'
@@ -71,21 +62,6 @@ TABLE_II = (
     ImageNetResult('AlexNet', 'StdConv', 61.10, 0.714, 56.40, 79.24),
     ImageNetResult('AlexNet', 'S-GMConv', 61.10, 0.714, 57.22, 79.63),
     ImageNetResult('AlexNet', 'GMConv', 61.10, 0.714, 57.38, 79.68),
-)
-
-TABLE_IV = (
-    StructureResult('ResNet-18', 'StdConv', None, None, 69.77),
-    StructureResult('ResNet-18', 'GMConv', 1, 'sigma', 69.95),
-    StructureResult('ResNet-18', 'GMConv', 2, 'sigma_pair', 69.86),
-    StructureResult('ResNet-18', 'GMConv', 2, 'sigma_ratio', 69.97),
-    StructureResult('ResNet-50', 'StdConv', None, None, 75.55),
-    StructureResult('ResNet-50', 'GMConv', 1, 'sigma', 76.02),
-    StructureResult('ResNet-50', 'GMConv', 2, 'sigma_pair', 75.84),
-    StructureResult('ResNet-50', 'GMConv', 2, 'sigma_ratio', 76.40),
-    StructureResult('AlexNet', 'StdConv', None, None, 56.40),
-    StructureResult('AlexNet', 'GMConv', 1, 'sigma', 57.06),
-    StructureResult('AlexNet', 'GMConv', 2, 'sigma_pair', 57.07),
-    StructureResult('AlexNet', 'GMConv', 2, 'sigma_ratio', 57.38),
 )
 
 

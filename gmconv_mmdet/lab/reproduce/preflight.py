@@ -3,29 +3,33 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from PIL import Image
 
+from ...checkpoints.whole_checkpoint import is_whole_checkpoint
+from ...messages import shortened
 from ...openmmlab.configured_size import configured_scale
 from ...pretrained import load_pretrained
-from .coco_entries import check_entries, left_out, vanishing_images
-from .coco_folder import CocoFolder
-from .run_config import backbone_weights
+from .table import CocoFolder, backbone_weights
 
 SAMPLE_SIZE = 200
 # A checkpoint holds weights and momentum in fp32: 4 x 2 bytes for 42, 69 (Cascade R-CNN) million
 # parameters. A run keeps two and writes a third.
 _CHECKPOINT_GB = {'faster-rcnn': 0.34, 'cascade-rcnn': 0.56}
 _CHECKPOINTS_AT_ONCE = 3
-COCO_2017_IMAGES = {'train': 118_287, 'val': 5_000}
+_NEEDED = {'images': ('id', 'file_name', 'width', 'height'),
+           'categories': ('id', 'name'),
+           'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area')}
 
 
 class PreflightError(Exception):
@@ -137,12 +141,12 @@ def check_categories(content: dict, path: Path, classes: Sequence[str]) -> list[
     names = [str(category.get('name')) for category in content['categories']]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        problems.append(f'{path} has two categories named {_few(twice)}: mmdet tells categories '
+        problems.append(f'{path} has two categories named {shortened(twice)}: mmdet tells categories '
                         'apart by their names')
     missing = [name for name in classes if name not in names]
     if missing:
-        problems.append(f'classes without a category in {path}: {_few(missing)}. mmdet would count '
-                        f'the others on, and mix labels up. Its categories are {_few(names)}; let '
+        problems.append(f'classes without a category in {path}: {shortened(missing)}. mmdet would count '
+                        f'the others on, and mix labels up. Its categories are {shortened(names)}; let '
                         'metainfo classes name those')
     ids = {category.get('id') for category in content['categories']}
     strange = sum(annotation.get('category_id') not in ids for annotation in content['annotations'])
@@ -155,6 +159,122 @@ def check_categories(content: dict, path: Path, classes: Sequence[str]) -> list[
         problems.append(f'{path} has no annotation of any class: there is nothing to learn or to '
                         'evaluate')
     return problems
+
+
+def check_entries(content: dict, path: Path) -> list[str]:
+    """What is wrong with the entries of an annotation file, each kind of fault in one sentence.
+
+    Args:
+        content (dict): of the file; ``images``, ``annotations`` and ``categories`` are lists.
+        path (Path): of the file, for messages.
+    """
+    problems = []
+    for kind, needed in _NEEDED.items():
+        entries = content[kind]
+        found = _bad_entries(path, kind, entries, needed)
+        if found:
+            return problems + [found]  # what follows reads these entries
+        ids = Counter(entry['id'] for entry in entries)
+        twice = [id_ for id_, count in ids.items() if count > 1]
+        if twice:
+            problems.append(f'{len(twice)} ids of {kind} in {path} are given more than once, '
+                            f'{twice[0]!r} first: the evaluation would mix them up. Give each its '
+                            'own id')
+    images = {image['id'] for image in content['images']}
+    problems += filter(None, (
+        _told(path, 'images', content['images'], lambda image: not (
+            isinstance(image['file_name'], str) and image['file_name'].isprintable()
+            and image['file_name']), 'have a file_name that is no name'),
+        _told(path, 'images', content['images'], lambda image: not (
+            _is_size(image['width']) and _is_size(image['height'])),
+            'have a width or height that is no whole number of at least 1'),
+        _told(path, 'annotations', content['annotations'], lambda a: a['image_id'] not in images,
+              'belong to images that it lacks: it is damaged, or two files were mixed'),
+        _told(path, 'annotations', content['annotations'], lambda a: not _is_box(a['bbox']),
+              'have a bbox that is not four finite numbers [x, y, width, height]'),
+        _told(path, 'annotations', content['annotations'], lambda a: not _is_finite(a['area']),
+              'have an area that is no finite number'),
+    ))
+    return problems
+
+
+def _bad_entries(path: Path, kind: str, entries: Sequence, needed: Sequence[str]) -> str | None:
+    return (_told(path, kind, entries, lambda entry: not isinstance(entry, dict),
+                  'are no objects with keys')
+            or _told(path, kind, entries, lambda entry: not all(key in entry for key in needed),
+                     f'lack one of {", ".join(needed)}')
+            or _told(path, kind, entries, lambda entry: not all(
+                _is_id(entry[key]) for key in needed if key.endswith('id')),
+                'have an id that is no number or text'))
+
+
+def left_out(content: dict, path: Path) -> list[str]:
+    """What mmdet silently passes over or takes as it is: no faults, COCO itself has some of each.
+
+    Args:
+        content (dict): of a file in which :func:`check_entries` found nothing.
+        path (Path): of the file.
+    """
+    sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
+    counts: Counter = Counter()
+    for annotation in content['annotations']:
+        x, y, width, height = annotation['bbox']
+        image_width, image_height = sizes[annotation['image_id']]
+        if width < 1 or height < 1 or annotation['area'] <= 0:
+            counts['are smaller than a pixel: mmdet leaves them out'] += 1
+        elif min(x + width, image_width) <= max(x, 0) or min(y + height, image_height) <= max(y, 0):
+            counts['lie outside their images: mmdet leaves them out'] += 1
+        elif x < -1 or y < -1 or x + width > image_width + 1 or y + height > image_height + 1:
+            counts['reach beyond their images: mmdet cuts them off there when it resizes'] += 1
+    total = len(content['annotations'])
+    return [f'{path}: {count} of {total} boxes {what}' for what, count in counts.items()]
+
+
+def vanishing_images(content: dict, path: Path, scale: tuple[int, int]) -> list[str]:
+    """Images so narrow that nothing is left of them when they are fitted into ``scale``.
+
+    Args:
+        content (dict): of a file in which :func:`check_entries` found nothing.
+        path (Path): of the file.
+        scale (tuple[int, int]): (W, H).
+    """
+    def vanishes(image: dict) -> bool:
+        sides = image['width'], image['height']
+        factor = min(max(scale) / max(sides), min(scale) / min(sides))
+        return int(min(sides) * factor + 0.5) < 1  # as mmcv rounds
+
+    found = _told(path, 'images', content['images'], vanishes,
+                  f'are so long and narrow that nothing is left of them at {scale[0]}x{scale[1]} '
+                  'pixels: cut them into parts')
+    return [found] if found else []
+
+
+def _told(path: Path, kind: str, entries: Sequence, is_bad: Callable[[object], bool],
+          says: str) -> str | None:
+    bad = [entry for entry in entries if is_bad(entry)]
+    if not bad:
+        return None
+    first = repr(bad[0])
+    return (f'{len(bad)} of {len(entries)} {kind} in {path} {says}; the first is '
+            f'{first if len(first) <= 160 else first[:157] + "..."}')
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    # A whole number of any length is finite, but not all are floats.
+    return isinstance(value, Real) and not isinstance(value, bool) and (
+        -1e300 < value < 1e300 if isinstance(value, int) else math.isfinite(value))
+
+
+def _is_size(value: object) -> bool:
+    return _is_finite(value) and value >= 1 and value == int(value)
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))
 
 
 def check_images(content: dict, annotations: Path, folder: Path, mode: str,
@@ -188,7 +308,7 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
     problems = []
     if missing:
         problems.append(f'{len(missing)} of {len(images)} images of {annotations} are not in '
-                        f'{folder}: {_few(missing)}')
+                        f'{folder}: {shortened(missing)}')
     absent = set(missing)
     there = [image for image in images if image['file_name'] not in absent]
     if mode == 'sample':
@@ -209,7 +329,7 @@ def check_images(content: dict, annotations: Path, folder: Path, mode: str,
         progress(done, len(there))
     if bad:
         problems.append(f'{len(bad)} of the {len(there)} images of {folder} that were opened '
-                        f'differ from {annotations} or are damaged: {_few(bad)}')
+                        f'differ from {annotations} or are damaged: {shortened(bad)}')
     return problems
 
 
@@ -230,7 +350,7 @@ def check_data(cfg: Config, image_mode: str = 'sample',
         image_mode (str): 'sample' or 'all', see :func:`check_images`.
         progress (Callable): called with (image folder, images done, images in total).
         number_of_images (dict[str, int], optional): that the two sets must have,
-            :data:`COCO_2017_IMAGES` where the paper's tables are to be filled.
+            :data:`~.table.COCO_2017_IMAGES` where the paper's tables are to be filled.
         remark (Callable): called with what mmdet passes over in silence, which is no problem.
 
     Returns:
@@ -293,6 +413,14 @@ def check_training(cfg: Config) -> list[str]:
     return problems
 
 
+def check_start(cfg: Config) -> list[str]:
+    """The detector that a config starts from, where it is a local file."""
+    start = cfg.get('load_from')
+    if not start or '://' in str(start) or is_whole_checkpoint(Path(start)):
+        return []
+    return [f'load_from {start} is not there or cut short: train it first, or name another']
+
+
 def check_weights(cfg: Config, row_name: str) -> list[str]:
     """The backbone's checkpoint, where it is a local file: loaded once, on the CPU."""
     source = backbone_weights(cfg)
@@ -345,8 +473,3 @@ def check_gpus(gpus: int, launcher: str) -> list[str]:
     if gpus > found:
         return [f'--gpus {gpus}, but torch sees {found}. --gpus 0 uses the CPU']
     return []
-
-
-def _few(items: Sequence[str], number: int = 5) -> str:
-    rest = len(items) - number
-    return ', '.join(items[:number]) + (f' and {rest} more' if rest > 0 else '')

@@ -1,13 +1,12 @@
 """A run's folder: all that is known about the run, readable after a kill at any moment.
 
-    <row or variant>-seed<k>/
-      run.json         settings, written before anything else
-      initial.pth      of a variant: what training starts from, in common with the baseline
-      config.py        the whole config
-      launches.jsonl   one line whenever a process starts or ends
-      output.log       what those processes printed
-      train/, test/    work directories of mmdet's tools
-      result.json      written last, by one rename: the run is finished if and only if it is there
+* ``<row or variant>-seed<k>/run.json``: settings, written before anything else
+* ``initial.pth``, of a variant: what training starts from, in common with the baseline
+* ``config.py``: the whole config
+* ``launches.jsonl``: one line whenever a process starts or ends
+* ``output.log``: what those processes printed
+* ``train/``, ``test/``: work directories of mmdet's tools
+* ``result.json``: written last, by one rename; the run is finished if and only if it is there
 """
 from __future__ import annotations
 
@@ -18,33 +17,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from ...checkpoints.whole_checkpoint import is_whole_checkpoint
+from ...files import read_json
 
 SCHEMA = 1
 
 
 class RunFolderError(Exception):
     """A run's folder can't be used; the text says why and what to do."""
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file so that it is there in whole or not at all, even after a power cut."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    with temporary.open('w', encoding='utf-8') as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.write('\n')
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> dict | None:
-    """A JSON object, or None where there is none: no file, an unfinished or a foreign one."""
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 class RunFolder:
@@ -146,3 +128,27 @@ def find_runs(work_root: Path, rows: Iterable, rehearsal: bool) -> list[RunFolde
             if match := re.fullmatch(r'(\d+)', path.name[len(f'{row.name}-seed'):]):
                 runs.append(RunFolder(work_root, row, int(match[1]), rehearsal))
     return runs
+
+
+class Recipe:
+    """What the driver makes runs of, an interface: how a run's config comes about, and what its
+    result says beside the metrics."""
+
+    def expected_images(self, rehearsal: bool) -> dict | None:
+        """Numbers of images that the data must have; None for any."""
+        return None
+
+    def config(self, run: RunFolder) -> Config:
+        """The config of a run."""
+        raise NotImplementedError
+
+    def settings(self, run: RunFolder, cfg: Config) -> dict:
+        """What has to stay the same for the whole of a run, for ``run.json``."""
+        raise NotImplementedError
+
+    def complete(self, run: RunFolder, cfg: Config) -> None:
+        """Put into a new run's folder what else it needs. May change ``cfg``."""
+
+    def record(self, run: RunFolder, cfg: Config, checkpoint: Path) -> dict:
+        """Facts for the result."""
+        raise NotImplementedError

@@ -7,20 +7,26 @@ as its checkpoint makes it. What differs is what the variants differ in, and wha
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import logging
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Tuple
+from typing import Any, NamedTuple, Tuple
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import set_random_seed
 
+from ...files import read_json, write_json, write_whole
 from ...openmmlab.config_file import config_scope, read_config
+from . import history
 from .plain_twin import plain_twin
-from .run_config import backbone_weights
+from .run_folder import Recipe, RunFolder
+from .table import backbone_weights
 
 PLAIN = 'plain'
 INITIAL = 'initial.pth'
@@ -101,13 +107,16 @@ def make_comparison(config: Path, against: str = PLAIN, name: str = 'gm',
 
 
 def variant_config(variant: Variant, seed: int, options: Sequence[str] = ()) -> Config:
-    """The config of one run, without its initial weights.
+    """The config of one run, without its initial weights. ``{seed}`` in strings of overrides and in
+    the config's ``load_from`` stands for the seed: each seed can start from a detector of its own.
 
     Raises:
         ConfigError, FileNotFoundError: the file can't be used. ValueError: it has no plain twin.
     """
     cfg = read_config(variant.config)
-    cfg.merge_from_dict(parse_overrides([*options, *variant.overrides]))
+    cfg.merge_from_dict(_with_seed(parse_overrides([*options, *variant.overrides]), seed))
+    if cfg.get('load_from'):
+        cfg.load_from = _with_seed(cfg.load_from, seed)
     if variant.is_plain_twin:
         cfg = plain_twin(cfg)
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
@@ -125,6 +134,16 @@ def variant_config(variant: Variant, seed: int, options: Sequence[str] = ()) -> 
     checkpoints.setdefault('interval', 1)
     checkpoints.max_keep_ckpts = 2  # one before the newest, should that be damaged
     return cfg
+
+
+def _with_seed(value: Any, seed: int) -> Any:
+    if isinstance(value, str):
+        return value.replace('{seed}', str(seed))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_seed(part, seed) for part in value)
+    if isinstance(value, dict):
+        return {key: _with_seed(part, seed) for key, part in value.items()}
+    return value
 
 
 def config_hash(cfg: Config) -> str:
@@ -147,9 +166,7 @@ def write_initial_weights(cfg: Config, baseline: Config, path: Path) -> str:
              if name in base and base[name].shape == tensor.shape
              and not (pretrained and name.startswith('backbone.'))]
     own.update({name: base[name] for name in alike})
-    temporary = path.with_name(f'.{path.name}.part')
-    torch.save(dict(state_dict=own, meta={}), temporary)
-    temporary.replace(path)
+    write_whole(path, lambda part: torch.save(dict(state_dict=own, meta={}), part))
     said = f'{len(alike)} of {len(own)} initial tensors are the baseline\'s'
     return said + (', the backbone starts from its checkpoint' if pretrained else '')
 
@@ -161,3 +178,60 @@ def _initial_state(cfg: Config) -> dict:
         model.init_weights()
     return model.state_dict()
 
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without what mmdet and MMEngine print when a model is built or data are read."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+class ComparisonRecipe(Recipe):
+    """A config and its variants."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+
+    def config(self, run: RunFolder) -> Config:
+        return self._config(run.row, run.seed)
+
+    def _config(self, variant: Variant, seed: int) -> Config:
+        with quietly():
+            return variant_config(variant, seed, self.comparison.options)
+
+    def settings(self, run: RunFolder, cfg: Config) -> dict:
+        return dict(baseline=self.comparison.baseline.name, config=config_hash(cfg))
+
+    def complete(self, run: RunFolder, cfg: Config) -> None:
+        """Initial weights in common with the baseline, unless the config brings a detector."""
+        paired = 'the config\'s load_from: the whole detector'
+        if not cfg.get('load_from'):
+            baseline = self._config(self.comparison.baseline, run.seed)
+            initial = run.path / INITIAL
+            with quietly():
+                paired = write_initial_weights(cfg, baseline, initial)
+            cfg.load_from = str(initial)
+        write_json(run.path / 'paired.json', dict(initial_weights=paired))
+
+    def record(self, run: RunFolder, cfg: Config, checkpoint: Path) -> dict:
+        initial = run.path / INITIAL
+        paired = read_json(run.path / 'paired.json') or {}
+        try:
+            with quietly():
+                samples = history.sample_detections(cfg, checkpoint)
+        except Exception as error:  # pictures: no reason to lose a run, whatever the data are
+            samples = [dict(error=f'{type(error).__name__}: {error}')]
+        return dict(
+            variant=run.row.name, order=self.comparison.variants.index(run.row),
+            baseline=self.comparison.baseline.name,
+            base_config=run.row.config.name,
+            overrides=list(run.row.overrides), shared_overrides=list(self.comparison.options),
+            plain_twin=run.row.is_plain_twin, paired=paired.get('initial_weights'),
+            masks=dict(initial=history.trained_masks(initial, cfg) if initial.exists() else [],
+                       final=history.trained_masks(checkpoint, cfg)),
+            samples=samples)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gmconv_mmdet.lab.reproduce.cli import main
 from gmconv_mmdet.lab.reproduce.driver import (
     Driver,
     LaunchOptions,
@@ -17,12 +18,10 @@ from gmconv_mmdet.lab.reproduce.driver import (
     child_environment,
     coco_percentages,
     launch_command,
-    mmdet_tool,
     read_test_metrics,
 )
-from gmconv_mmdet.lab.reproduce.recipe import Recipe
-from gmconv_mmdet.lab.reproduce.rows import Row
-from gmconv_mmdet.lab.reproduce.run_folder import RunFolder
+from gmconv_mmdet.lab.reproduce.run_folder import Recipe, RunFolder
+from gmconv_mmdet.lab.reproduce.table import Row
 
 ROW = Row('faster-rcnn', 'r50-gm-stem-l1')
 
@@ -43,12 +42,6 @@ def test_commands_are_those_of_mmdets_own_scripts():
                         '--kill-on-bad-exit=1', '--partition', 'gpu']
     assert srun[7:] == [sys.executable, '-u', str(tool), *call, '--launcher', 'slurm']
     assert '--gres=gpu:4' in launch_command(tool, call, LaunchOptions(4, 'slurm', 8))
-
-
-def test_mmdets_tools_are_found():
-    assert mmdet_tool('train.py').is_file() and mmdet_tool('test.py').is_file()
-    with pytest.raises(FileNotFoundError, match='tools/brew.py'):
-        mmdet_tool('brew.py')
 
 
 def test_children_find_the_package_and_no_gpu_where_none_is_wanted(repo, monkeypatch):
@@ -117,24 +110,33 @@ def test_progress_lines_are_rare_where_nobody_watches():
 class Reproduce:
     """`tools/reproduce.py` in a folder that isn't the checkout."""
 
-    def __init__(self, repo, folder, data):
+    def __init__(self, repo, folder, data, capsys):
+        self.capsys = capsys
         self.tool, self.folder, self.data = repo / 'tools' / 'reproduce.py', folder, data
         self.work_root = folder / 'it\'s my "work"'
         self.run = RunFolder(self.work_root, ROW, 0, rehearsal=True)
 
-    def start(self, command, *arguments):
+    def arguments(self, command, *arguments):
         common = ['--table', 'V', '--rehearse', '--work-root', str(self.work_root)]
         if command != 'report':
             common += ['--rows', ROW.name]
         if command in ('run', 'check'):
             common += ['--data-root', str(self.data), '--gpus', '0']
-        return subprocess.Popen([sys.executable, str(self.tool), command, *common, *arguments],
+        return [command, *common, *arguments]
+
+    def start(self, *arguments):
+        return subprocess.Popen([sys.executable, str(self.tool), *self.arguments(*arguments)],
                                 cwd=self.folder, text=True, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT)
 
-    def finish(self, command, *arguments):
-        process = self.start(command, *arguments)
+    def finish(self, *arguments):
+        process = self.start(*arguments)
         return process.communicate(timeout=900)[0], process.returncode
+
+    def here(self, *arguments):
+        """In this process, which has imported all that a new one would have to."""
+        status = main(self.arguments(*arguments))
+        return self.capsys.readouterr().out, status
 
     def children(self):
         return [entry['pid'] for entry in self.run.read_launches() if entry['event'] == 'start'
@@ -149,8 +151,8 @@ class Reproduce:
 
 
 @pytest.fixture
-def reproduce(repo, tmp_path, small_coco):
-    return Reproduce(repo, tmp_path, small_coco)
+def reproduce(repo, tmp_path, small_coco, capsys):
+    return Reproduce(repo, tmp_path, small_coco, capsys)
 
 
 def wait_for(condition, process, seconds=300):
@@ -183,23 +185,24 @@ def test_a_rehearsed_row_is_stopped_continued_and_reported(reproduce):
     resumed = [e for e in launches if '--resume' in e.get('command', ())]
     assert [Path(e['command'][-1]).name for e in resumed] == ['epoch_1.pth']
 
-    output, status = reproduce.finish('run')
+    output, status = reproduce.here('run')
     assert status == 0 and 'done before' in output and '1 of 1 runs done' in output
     assert run.read_launches() == launches
 
-    output, status = reproduce.finish('report')
+    output, status = reproduce.here('report')
     assert status == 0, output
     report = (reproduce.work_root / 'rehearsal' / 'rehearsal-table-V.md').read_text()
     assert f'| `{ROW.name}` | 0 |' in report
-    output, status = reproduce.finish('plan')
+    output, status = reproduce.here('plan')
     assert status == 0 and '1 done, 0 in progress, 0 missing' in output
 
-    other = reproduce.finish('run', '--seeds', '0', '1', '--images-per-gpu', '4',
-                             '--print-commands')[0]
+    other = reproduce.here('run', '--seeds', '0', '1', '--images-per-gpu', '4',
+                           '--print-commands')[0]
     assert '# faster-rcnn_r50-gm-stem-l1 seed 1 (rehearsal)' in other and 'seed 0' not in other
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_failed_row_says_why_and_goes_on_once_mended(reproduce, small_coco):
     """An image that can't be decoded ends the training; mended, the same command goes on. Then no
     box passes the score threshold: the row reports 0, with a note."""
@@ -223,8 +226,8 @@ def test_a_failed_row_says_why_and_goes_on_once_mended(reproduce, small_coco):
     result = json.loads(reproduce.run.result.read_text())
     assert set(result['metrics'].values()) == {0.0} and len(result['notes']) == 1
 
-    output, status = reproduce.finish('run', '--images-per-gpu', '4')
+    output, status = reproduce.here('run', '--images-per-gpu', '4')
     assert status == 0, 'a finished run is skipped, whatever is asked for'
     reproduce.run.result.unlink()
-    output, status = reproduce.finish('run', '--images-per-gpu', '4')
+    output, status = reproduce.here('run', '--images-per-gpu', '4')
     assert status == 1 and 'begun with other settings: batch_size was 2, now 4' in output

@@ -10,16 +10,22 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from gmconv_mmdet.lab.reproduce import preflight
-from gmconv_mmdet.lab.reproduce.coco_folder import find_coco_folder
 from gmconv_mmdet.lab.reproduce.preflight import (
     check_data,
     check_disk,
     check_gpus,
+    check_start,
     check_weights,
     class_names,
 )
-from gmconv_mmdet.lab.reproduce.rows import Row
-from gmconv_mmdet.lab.reproduce.run_config import RunOptions, run_config, set_classes
+from gmconv_mmdet.lab.reproduce.table import (
+    COCO_2017_IMAGES,
+    Row,
+    RunOptions,
+    find_coco_folder,
+    run_config,
+    set_classes,
+)
 
 from .conftest import CLASSES, edit_json
 
@@ -139,7 +145,7 @@ def test_progress_is_reported_image_by_image(cfg):
 
 
 def test_other_data_cannot_fill_the_papers_tables(cfg):
-    problems = check_data(cfg, number_of_images=preflight.COCO_2017_IMAGES)
+    problems = check_data(cfg, number_of_images=COCO_2017_IMAGES)
     assert len(problems) == 2 and all('--rehearse' in problem for problem in problems)
     assert 'has 4 images, COCO 2017\'s train set has 118287' in problems[0]
 
@@ -167,6 +173,14 @@ def test_weights_are_tried(small_coco, tmp_path):
     config = small_backbone(gm, small_coco, path)
     config.model.backbone.base_channels = 16
     assert 'does not fit' in check_weights(config, gm.name)[0]
+
+
+def test_the_detector_to_start_from_is_there_and_whole(cfg, tmp_path):
+    assert check_start(cfg) == []
+    cfg.load_from = str(tmp_path / 'epoch_8.pth')
+    assert 'epoch_8.pth is not there or cut short' in check_start(cfg)[0]
+    torch.save(dict(state_dict={}), cfg.load_from)
+    assert check_start(cfg) == []
 
 
 def test_disk_and_machine(tmp_path, monkeypatch):

@@ -1,4 +1,3 @@
-import io
 import json
 
 import pytest
@@ -6,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmconv_mmdet.lab.reproduce.rows import Row
-from gmconv_mmdet.lab.reproduce.run_folder import RunFolder, RunFolderError, find_runs, read_json, write_json
+from gmconv_mmdet.files import write_json
+from gmconv_mmdet.lab.reproduce.run_folder import RunFolder, RunFolderError, find_runs
+from gmconv_mmdet.lab.reproduce.table import Row
 
 ROW = Row('faster-rcnn', 'r50-gm-stem-l1')
 
@@ -60,16 +60,6 @@ def test_rehearsals_lie_apart(tmp_path):
     rehearsal, real = (RunFolder(tmp_path, ROW, 0, flag) for flag in (True, False))
     assert rehearsal.path.parent == tmp_path / 'rehearsal' and real.path.parent == tmp_path
     assert 'rehearsal' in rehearsal.title and 'rehearsal' not in real.title
-
-
-def test_writing_json_replaces_all_at_once(tmp_path):
-    path = tmp_path / 'result.json'
-    write_json(path, dict(a=1))
-    with pytest.raises(TypeError):
-        write_json(path, dict(a=io.BytesIO()))
-    assert read_json(path) == dict(a=1)  # the failure left the old one
-    path.write_text('[1]')
-    assert read_json(path) is None and read_json(tmp_path / 'none.json') is None
 
 
 @settings(max_examples=25, deadline=None)

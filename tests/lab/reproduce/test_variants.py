@@ -119,3 +119,16 @@ def test_runs_of_a_seed_begin_with_the_same_tensors(demo, tmp_path):
     assert not torch.equal(plain['backbone.conv1.weight'],
                            states['plain', 1]['backbone.conv1.weight'])
     assert gm['backbone.layer1.0.conv1.sigma'].item() == 5
+
+
+def test_seed_in_overrides_and_in_load_from_is_the_runs(demo, tmp_path):
+    """So each seed starts from its own trained detector; the plain twin from the same."""
+    own = tmp_path / 'own.py'
+    own.write_text(f'_base_ = {str(demo)!r}\nload_from = "runs/plain-seed{{seed}}/epoch_8.pth"\n')
+    options = ['model.backbone.style=a{seed}', 'default_scope=x{seed}y', 'my.list=[b{seed},2,"c"]']
+    for variant in (Variant('gm', own), Variant('plain', own, is_plain_twin=True)):
+        cfg = variant_config(variant, 12, options)
+        assert cfg.load_from == 'runs/plain-seed12/epoch_8.pth' and cfg.my.list == ['b12', 2, 'c']
+        assert (cfg.model.backbone.style, cfg.default_scope) == ('a12', 'x12y')
+    cfg = variant_config(Variant('gm', demo, ('load_from=p-seed{seed}.pth',)), 3)
+    assert cfg.load_from == 'p-seed3.pth'

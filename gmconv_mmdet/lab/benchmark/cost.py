@@ -14,8 +14,8 @@ from mmengine.registry import MODELS, init_default_scope
 from ...conversion import fold_gmconv
 from ...layers import RefConv2d
 from ...openmmlab.config_file import config_scope, without_weights
-from .paper import TABLE_I, TABLE_II
-from .rows import config_folder
+from ..reproduce.paper import TABLE_I, TABLE_II
+from ..reproduce.table import config_folder
 
 # The paper's models as configs, and the side of their images in pixels. The Params column of Table
 # I is that of ten classes for ResNet-20 and 56 and of a hundred for ResNet-18 (with ten it has

@@ -1,6 +1,6 @@
 """Statistics of paired comparisons: mean and spread, differences with intervals, seeds needed.
 
-Pure functions of numbers, without scipy: Student's t by the regularized incomplete beta function.
+Pure functions of numbers; Student's t is scipy's, which mmdet brings.
 """
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
+
+from scipy.stats import t as student
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -31,11 +33,6 @@ class Difference(NamedTuple):
     pairs: int
     low: Optional[float]  # ends of the interval; None for one pair
     high: Optional[float]
-
-    def text(self) -> str:
-        if self.low is None:
-            return f'{self.mean:+.2f} (1 pair: no interval)'
-        return f'{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}] ({self.pairs})'
 
 
 def summarize(values: Sequence[float]) -> Summary | None:
@@ -65,7 +62,7 @@ def paired_difference(differences: Sequence[float],
     mean, spread, pairs = summary
     if spread is None:
         return Difference(mean, None, pairs, None, None)
-    half = t_quantile((1 + confidence) / 2, pairs - 1) * spread / math.sqrt(pairs)
+    half = float(student.ppf((1 + confidence) / 2, pairs - 1)) * spread / math.sqrt(pairs)
     return Difference(mean, spread, pairs, mean - half, mean + half)
 
 
@@ -81,6 +78,10 @@ def seeds_needed(spread: float, difference: float = 0.5, power: float = POWER,
     Args:
         spread (float): standard deviation of the paired differences, in the unit of ``difference``.
             An estimate from few pairs is rough, and so is the answer.
+        difference (float): to be seen.
+        power (float): probability of seeing it.
+        confidence (float): 1 - the level of the test.
+        most (int): pairs to count up to.
 
     Returns:
         int | None: None where more than ``most`` would be needed.
@@ -90,55 +91,7 @@ def seeds_needed(spread: float, difference: float = 0.5, power: float = POWER,
     normal = sum(map(statistics.NormalDist().inv_cdf, levels))
     pairs = max(2, math.floor(min((normal * spread / difference) ** 2, most + 1)))
     while pairs <= most:
-        if pairs >= (sum(t_quantile(p, pairs - 1) for p in levels) * spread / difference) ** 2:
+        if pairs >= (sum(student.ppf(levels, pairs - 1)) * spread / difference) ** 2:
             return pairs
         pairs += 1
     return None
-
-
-def t_cdf(t: float, df: float) -> float:
-    """Student's distribution function with ``df`` degrees of freedom."""
-    tail = 0.5 * incomplete_beta(df / 2, 0.5, df / (df + t * t))
-    return 1 - tail if t > 0 else tail
-
-
-def t_quantile(p: float, df: float) -> float:
-    """The ``t`` with ``t_cdf(t, df) == p``, by bisection; 0 < p < 1, df > 0.
-
-    Raises:
-        ValueError: outside of these.
-    """
-    if not 0 < p < 1 or df <= 0:
-        raise ValueError(f'p must lie between 0 and 1 and df be above 0, got p={p}, df={df}')
-    if p < 0.5:
-        return -t_quantile(1 - p, df)
-    low, high = 0.0, 1.0
-    while t_cdf(high, df) < p:
-        low, high = high, 2 * high
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_cdf(middle, df) < p else (low, middle)
-    return (low + high) / 2
-
-
-def incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularized incomplete beta function I_x(a, b), by its continued fraction (Numerical
-    Recipes, section 6.4), evaluated by Lentz's method."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly
-        return 1 - incomplete_beta(b, a, 1 - x)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-                     + a * math.log(x) + b * math.log1p(-x)) / a
-    tiny = 1e-300
-    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1) or tiny)
-    fraction = d
-    for m in range(1, 1000):
-        for term in (m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-                     -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))):
-            d = 1 / (1 + term * d or tiny)
-            c = 1 + term / c or tiny
-            fraction *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return front * fraction

@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from .comparison_page import page
+import torch
+
+from ....files import read_json, write_json
+from ....layers import gaussian_mask
+from ..paper import COCO_METRICS
+from ..run_folder import RunFolderError
+from .page import page
 from .paired_stats import paired_difference, paired_values, seeds_needed, summarize
-from .paper import COCO_METRICS
-from .run_folder import RunFolderError, read_json, write_json
 
 DIFFERENCE = 0.5  # of AP, in points: what seeds are counted for
 LEARNED = 0.01  # of a sigma's start; less by gradients is nothing
@@ -133,26 +136,15 @@ def smallest_entry(mask: dict) -> float:
 
 
 def mask_values(mask: dict) -> list[list[float]]:
-    """The mask itself, ``(h, w)``, its largest entry 1; see ``gaussian_mask``."""
-    def axis(size: int, sigma: float) -> list[float]:
-        squares = [(i - (size - 1) / 2) ** 2 for i in range(size)]
-        return [math.exp(-(square - min(squares)) / (2 * max(sigma, 1e-6) ** 2))
-                for square in squares]
-
-    (height, width), (sigma_x, sigma_y) = mask['kernel'], mask['sigma']
-    return [[y * x for x in axis(width, sigma_x)] for y in axis(height, sigma_y)]
+    """The mask itself, ``(h, w)``, its largest entry 1."""
+    sigma = torch.tensor(mask['sigma'], dtype=torch.float64)
+    return gaussian_mask(tuple(mask['kernel']), sigma).tolist()
 
 
 def markdown(told: dict) -> str:
     """The report without pictures."""
-    metrics = [metric for metric in COCO_METRICS
-               if any(one['metrics'][metric] for one in told['variants'])]
     lines = [f'# {told["config"]}: does it help?', '', *'\n\n'.join(PREFACE).split('\n'), '',
-             *_shared(told), '## Mean and spread', '', *grid(*measured_table(told, metrics)), '',
-             f'## Differences from {told["baseline"]}, paired by seed', '']
-    lines += (grid(*difference_table(told, metrics)) if told['differences'] else
-              ['The baseline or the variants have no finished run.'])
-    lines += ['', '## What the masks learned', '']
+             *_shared(told), *difference_tables(told, '## '), '', '## What the masks learned', '']
     lines += [f'* {one["variant"]} seed {one["seed"]}: {one["verdict"]}.' for one in told['masks']]
     for header, body, title in drift_tables(told):
         lines += ['', f'{title}:', '', *grid(header, body)]
@@ -160,6 +152,21 @@ def markdown(told: dict) -> str:
               'Environment: ' + '; '.join(f'{key} {value}' for key, value in
                                           told['environment'].items()) + '.', '']
     return '\n'.join(lines)
+
+
+def difference_tables(told: dict, level: str = '') -> list[str]:
+    """Mean and spread, and paired differences, each under a title (a heading with ``level``)."""
+    end = '' if level else ':'
+    metrics = measured_metrics(told)
+    return [f'{level}Mean and spread{end}', '', *grid(*measured_table(told, metrics)), '',
+            f'{level}Differences from {told["baseline"]}, paired by seed{end}', '',
+            *(grid(*difference_table(told, metrics)) if told['differences'] else
+              ['The baseline or the variants have no finished run.'])]
+
+
+def measured_metrics(told: dict) -> list[str]:
+    return [metric for metric in COCO_METRICS
+            if any(one['metrics'][metric] for one in told['variants'])]
 
 
 def _shared(told: dict) -> list[str]:
@@ -180,6 +187,12 @@ PREFACE = (
 
 def grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *body)]
+
+
+def short_code(code: str) -> str:
+    """A commit in twelve digits; a version as it is."""
+    commit, plus, changes = code.partition('+')
+    return code if ' ' in code else commit[:12] + plus + changes
 
 
 def measured_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
@@ -240,8 +253,7 @@ def run_table(told: dict) -> tuple[list[str], list[list[str]]]:
     return header, [[run['variant'], str(run['seed']), f'{run["metrics"]["AP"]}',
                      str(run['epochs']), str(run['batch_size']), f'{run["seconds"]:.0f}',
                      run['config_sha256'][:12], run['checkpoint_sha256'][:12],
-                     ' '.join(code[:12] + ('+changes' if code.endswith('+changes') else '')
-                              for code in run['code']), run['paired'] or '',
+                     ' '.join(map(short_code, run['code'])), run['paired'] or '',
                      '; '.join(run['notes'])] for run in told['runs']]
 
 
@@ -252,8 +264,7 @@ def write_comparison(results: Sequence[dict], folder: Path) -> list[Path]:
     paths = [folder / f'comparison{suffix}' for suffix in ('.md', '.json', '.html')]
     paths[0].write_text(markdown(told), encoding='utf-8')
     write_json(paths[1], json.loads(json.dumps(told)))
-    metrics = [metric for metric in COCO_METRICS
-               if any(one['metrics'][metric] for one in told['variants'])]
+    metrics = measured_metrics(told)
     tables = dict(measured=measured_table(told, metrics), drift=list(drift_tables(told)),
                   differences=difference_table(told, metrics), runs=run_table(told))
     paths[2].write_text(page(told, list(results), tables, [*PREFACE, *_shared(told)[:1]],

@@ -4,18 +4,16 @@ import re
 import pytest
 import torch
 
-from gmconv_mmdet.lab.reproduce.comparison import (
+from gmconv_mmdet.files import write_json
+from gmconv_mmdet.lab.reproduce.history import curves, masks_of_state
+from gmconv_mmdet.lab.reproduce.paper import COCO_METRICS
+from gmconv_mmdet.lab.reproduce.report.comparison import (
     mask_story,
-    mask_values,
     read_results,
-    smallest_entry,
     summary,
     write_comparison,
 )
-from gmconv_mmdet.lab.reproduce.history import curves, masks_of_state
-from gmconv_mmdet.lab.reproduce.paper import COCO_METRICS
-from gmconv_mmdet.lab.reproduce.run_folder import RunFolderError, write_json
-from gmconv_mmdet.layers import gaussian_mask
+from gmconv_mmdet.lab.reproduce.run_folder import RunFolderError
 
 
 def result_of(variant, seed, ap, decay=-0.5, gradient=-0.3, sigma=4.2, split=True):
@@ -103,14 +101,6 @@ def test_drift_by_decay_is_told_from_drift_by_gradient():
     assert 'not told apart' in unknown['verdict'] and unknown['numbers'][0]['by_decay'] is None
     flat = mask_story(result_of('gm', 0, 1.0, sigma=60.0))
     assert flat['flat'] == ['conv1'] and '1 of 1 masks are flat' in flat['verdict']
-
-
-@pytest.mark.parametrize('kernel', [(3, 3), (7, 7), (1, 5), (2, 4)])
-def test_masks_of_the_page_are_the_layers_own(kernel):
-    mask = dict(kernel=list(kernel), sigma=[1.3, 0.7])
-    expected = gaussian_mask(kernel, torch.tensor([1.3, 0.7], dtype=torch.float64))
-    assert torch.allclose(torch.tensor(mask_values(mask), dtype=torch.float64), expected)
-    assert smallest_entry(mask) == pytest.approx(expected.min().item())
 
 
 def test_masks_are_read_from_a_state_dict():

@@ -1,7 +1,7 @@
 import re
 
 from gmconv_mmdet import doctor
-from gmconv_mmdet.lab.reproduce.provenance import code_version, environment
+from gmconv_mmdet.lab.reproduce.history import code_version, environment
 
 
 def test_code_version_is_a_commit_or_a_version():

@@ -1,14 +1,16 @@
 import pytest
 from mmengine.config import Config
 
-from gmconv_mmdet.lab.reproduce.coco_folder import find_coco_folder
-from gmconv_mmdet.lab.reproduce.rows import Row
-from gmconv_mmdet.lab.reproduce.run_config import (
+from gmconv_mmdet.files import write_text
+from gmconv_mmdet.lab.reproduce.table import (
+    Row,
     RunOptions,
     backbone_weights,
+    find_coco_folder,
+    paper_results,
     run_config,
+    select_rows,
     set_classes,
-    write_config,
 )
 
 GM, PLAIN = Row('cascade-rcnn', 'r50-gm-stem-l1'), Row('faster-rcnn', 'r50')
@@ -86,8 +88,65 @@ def test_classes_reach_every_head_of_a_model(coco):
 def test_the_written_config_is_the_whole_config(coco, tmp_path, monkeypatch):
     monkeypatch.setenv('GMCONV_PRETRAINED', 'first.pth')
     cfg = run_config(GM, 0, RunOptions(coco))
-    write_config(cfg, tmp_path / 'config.py')
+    write_text(tmp_path / 'config.py', cfg.pretty_text)
     monkeypatch.setenv('GMCONV_PRETRAINED', 'second.pth')
     copy = Config.fromfile(tmp_path / 'config.py')
     assert copy.to_dict() == cfg.to_dict() and backbone_weights(copy) == 'first.pth'
     assert [path.name for path in tmp_path.iterdir()] == ['config.py']
+
+
+def test_every_row_has_a_config_and_a_baseline_in_its_table():
+    for table, number in (('III', 4), ('V', 14)):
+        rows = list(paper_results(table))
+        assert len(rows) == number
+        for row in rows:
+            assert row.config.is_file()
+            assert row.baseline is None or row.baseline in rows
+            assert (row.baseline is None) == (row.backbone == 'r50')
+
+
+def test_a_row_is_compared_with_what_the_paper_compares_it_with():
+    baseline = {row.backbone: row.baseline.backbone for row in select_rows('V') if row.baseline}
+    assert baseline.pop('r50-gm-stem-l1-dcn-l2-l4') == 'r50-dcn-l2-l4'
+    assert set(baseline.values()) == {'r50'}
+    assert [row.backbone for row in select_rows('V', ['faster-rcnn']) if not row.has_gmconv] == [
+        'r50', 'r50-dcn-l2-l4']
+
+
+def test_selection_by_row_backbone_and_detector_keeps_the_papers_order():
+    assert select_rows('V', ['cascade-rcnn_r50', 'r50-gm-stem-l1']) == [
+        Row('faster-rcnn', 'r50-gm-stem-l1'), Row('cascade-rcnn', 'r50'),
+        Row('cascade-rcnn', 'r50-gm-stem-l1')]
+    assert len(select_rows('V', ['cascade-rcnn'])) == 7
+    assert len(select_rows('III')) == 4
+
+
+def test_an_unknown_row_or_table_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match='r50-gm-l9.*Its rows are faster-rcnn_r50,'):
+        select_rows('V', ['r50', 'r50-gm-l9'])
+    with pytest.raises(ValueError, match="one of III, V, got 'IV'"):
+        paper_results('IV')
+
+
+def test_coco_2017s_names_come_first_and_are_the_default(tmp_path):
+    empty = find_coco_folder(tmp_path / 'no data')
+    assert empty[1:] == ('annotations/instances_train2017.json',
+                         'annotations/instances_val2017.json', 'train2017', 'val2017')
+    for name in ('train2017', 'train', 'images', 'val'):
+        (tmp_path / name).mkdir()
+    assert find_coco_folder(tmp_path).train_images == 'train2017'
+    assert find_coco_folder(tmp_path).val_images == 'val'
+
+
+def test_other_layouts_are_found(small_coco):
+    data = find_coco_folder(small_coco)
+    assert data[1:] == ('annotations/instances_train.json', 'annotations/instances_val.json',
+                        'images', 'images')
+    assert data.path('val_images') == small_coco / 'images'
+
+
+def test_given_parts_are_taken_as_they_are(small_coco, monkeypatch):
+    monkeypatch.chdir(small_coco.parent)
+    data = find_coco_folder('some data', train_annotations='mine.json', val_images=None)
+    assert data.root == small_coco  # absolute
+    assert (data.train_annotations, data.val_images) == ('mine.json', 'images')

@@ -6,18 +6,21 @@ import time
 
 import pytest
 
-from gmconv_mmdet.lab.reproduce.supervise import (
-    FolderBusy,
+from gmconv_mmdet.files import FolderBusy, folder_lock
+from gmconv_mmdet.lab.reproduce.processes import (
     Interrupted,
-    folder_lock,
+    phase_mark,
+    progress,
     run_supervised,
     signals_raise,
+    tail,
 )
 
 HELD = """
 import sys, time
 from pathlib import Path
-from supervise import folder_lock, run_supervised
+from files import folder_lock
+from processes import run_supervised
 folder = Path(sys.argv[1])
 with folder_lock(folder / 'lock', 5, print) as lock:
     run_supervised([sys.executable, '-c', sys.argv[2]], folder / 'log', {}, lock, lambda: None,
@@ -48,10 +51,11 @@ def driver(tmp_path, repo):
     started = []
 
     def start(child=SLEEP, kind='plain'):
-        # The module alone, without the package's heavy imports.
-        modules = repo / 'gmconv_mmdet' / 'lab' / 'reproduce'
+        # The two modules alone, without the package's heavy imports.
+        package = repo / 'gmconv_mmdet'
+        modules = f'{package}{os.pathsep}{package / "lab" / "reproduce"}'
         process = subprocess.Popen([sys.executable, '-c', HELD, str(tmp_path), child, kind],
-                                   env=dict(os.environ, PYTHONPATH=str(modules)))
+                                   env=dict(os.environ, PYTHONPATH=modules))
         started.append(process)
         wait_until(lambda: (tmp_path / 'log').exists() and b'up' in (tmp_path / 'log').read_bytes())
         return process, int((tmp_path / 'pid').read_text())
@@ -119,3 +123,31 @@ def test_a_child_that_lingers_keeps_the_folder_locked(driver, tmp_path):
     os.kill(child, signal.SIGKILL)
     with folder_lock(tmp_path / 'lock', 10, print):
         pass
+
+
+# Printed by MMEngine 0.10.7.
+TRAIN = ('11/21 10:14:58 - mmengine - INFO - Epoch(train) [2][  50/7330]  lr: 7.5050e-06  eta: '
+         '0:00:03  time: 0.5000  data_time: 0.0249  loss: 5.5055  loss_rpn_cls: 0.6939')
+TEST = ('11/21 10:16:26 - mmengine - INFO - Epoch(test) [ 100/5000]    eta: 0:00:04  time: 0.2500  '
+        'data_time: 0.0307  ')
+
+
+def test_progress_is_the_newest_process_own(tmp_path):
+    log = tmp_path / 'output.log'
+    assert progress(log) == 'starting'
+    log.write_text(f'{TRAIN}\nsome warning\n')
+    assert progress(log) == ('Epoch(train) [2][ 50/7330] lr: 7.5050e-06 eta: 0:00:03 time: 0.5000 '
+                             'loss: 5.5055')
+    log.write_text(TRAIN.replace('5.5055', 'nan') + '\n')
+    assert progress(log).endswith('loss: nan')
+    log.write_text(TRAIN + '\n' + phase_mark('test', ['python', 'test.py']))
+    assert progress(log) == 'starting'
+    log.write_text(log.read_text() + TEST)
+    assert progress(log) == 'Epoch(test) [ 100/5000] eta: 0:00:04 time: 0.2500'
+
+
+def test_tail_reads_the_end_of_large_and_of_odd_files(tmp_path):
+    log = tmp_path / 'output.log'
+    log.write_bytes(b'\xff\xfe' + b'x' * 200_000 + b'\nlast but one\nlast')
+    assert tail(log, 2) == 'last but one\nlast'
+    assert tail(log.with_name('none'), 3) == ''

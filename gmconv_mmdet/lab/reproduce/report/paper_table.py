@@ -7,10 +7,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..paper import COCO_METRICS
+from ..run_folder import RunFolder
+from ..table import Row, paper_results
+from .comparison import grid, short_code
 from .paired_stats import Summary, paired_values, summarize
-from .paper import COCO_METRICS
-from .rows import Row, paper_results
-from .run_folder import RunFolder
 
 REHEARSAL_WARNING = ('REHEARSAL: a few small images, a few iterations. No number below is a '
                      'result; none says anything about the method.')
@@ -85,40 +86,28 @@ def markdown(table: Table, folder: Path, figure: str) -> str:
     return '\n'.join(lines)
 
 
-def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return [f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *body)]
-
-
-def _mark(table: Table) -> str:
-    return 'here (rehearsal)' if table.rehearsal else 'here'
+def _header(table: Table) -> list[str]:
+    here = 'here (rehearsal)' if table.rehearsal else 'here'
+    return [f'{_NAMES[metric]} {who}' for metric in table.metrics for who in ('paper', here)]
 
 
 def _comparison(table: Table, rows: Sequence[Row]) -> list[str]:
-    header = ['row', *(f'{_NAMES[metric]} {who}' for metric in table.metrics
-                       for who in ('paper', _mark(table)))]
-    body = []
-    for row in rows:
-        cells = [f'`{row.backbone}`']
-        for metric in table.metrics:
-            measured = table.measured(row, metric)
-            cells += [f'{table.paper[row].ap[metric]:.1f}', measured.text() if measured else '']
-        body.append(cells)
-    return _grid(header, body)
+    return grid(['row', *_header(table)], [
+        [f'`{row.backbone}`', *(cell for metric in table.metrics for cell in (
+            f'{table.paper[row].ap[metric]:.1f}', _text(table.measured(row, metric))))]
+        for row in rows])
 
 
 def _gains(table: Table, rows: Sequence[Row]) -> list[str]:
-    header = ['row', 'baseline', *(f'{_NAMES[metric]} {who}' for metric in table.metrics
-                                   for who in ('paper', _mark(table)))]
-    body = []
-    for row in rows:
-        if row.baseline is None:
-            continue
-        cells = [f'`{row.backbone}`', f'`{row.baseline.backbone}`']
-        for metric in table.metrics:
-            gain = table.gain(row, metric)
-            cells += [f'{table.paper_gain(row, metric):+.1f}', gain.text('+') if gain else '']
-        body.append(cells)
-    return _grid(header, body)
+    return grid(['row', 'baseline', *_header(table)], [
+        [f'`{row.backbone}`', f'`{row.baseline.backbone}`',
+         *(cell for metric in table.metrics for cell in (
+             f'{table.paper_gain(row, metric):+.1f}', _text(table.gain(row, metric), '+')))]
+        for row in rows if row.baseline is not None])
+
+
+def _text(one: Summary | None, sign: str = '') -> str:
+    return one.text(sign) if one else ''
 
 
 def _sources(table: Table, folder: Path) -> list[str]:
@@ -135,22 +124,16 @@ def _sources(table: Table, folder: Path) -> list[str]:
                 f'`{row.name}`', str(seed), link('config', run.path / result['files']['config']),
                 link('log', run.path / result['files']['output']),
                 link(result['checkpoint_sha256'][:12], run.path / result['files']['checkpoint']),
-                ' '.join(f'`{_short(code)}`' for code in result['code']), str(number),
+                ' '.join(f'`{short_code(code)}`' for code in result['code']), str(number),
                 link('result', run.result), '; '.join(notes)])
     if not body:
         return ['No run is finished.']
-    lines = _grid(['row', 'seed', 'config', 'log', 'checkpoint (SHA-256)', 'code', 'environment',
+    lines = grid(['row', 'seed', 'config', 'log', 'checkpoint (SHA-256)', 'code', 'environment',
                    'all of it', 'notes'], body)
     for facts, number in environments.items():
         lines += ['', f'Environment {number}: ' + '; '.join(
             f'{key} {value}' for key, value in facts) + '.']
     return lines
-
-
-def _short(code: str) -> str:
-    """A commit in twelve digits; a version as it is."""
-    commit, plus, changes = code.partition('+')
-    return code if ' ' in code else commit[:12] + plus + changes
 
 
 def _deviations(result: dict) -> list[str]:
@@ -196,7 +179,7 @@ def draw_gains(table: Table, path: Path) -> None:
     from matplotlib.figure import Figure
     detectors = list(dict.fromkeys(row.detector for row in table.paper))
     sizes = {'APS': 'small', 'APM': 'medium', 'APL': 'large'}
-    colors = matplotlib.colormaps['tab10'].colors
+    colors = [f'C{number}' for number in range(10)]
     figure = Figure(figsize=(6.4 * len(detectors), 4.8), layout='constrained')
     panels = figure.subplots(1, len(detectors), sharey=True, squeeze=False)[0]
     for panel, detector in zip(panels, detectors):

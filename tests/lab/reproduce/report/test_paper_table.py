@@ -9,10 +9,11 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+from gmconv_mmdet.files import write_json
 from gmconv_mmdet.lab.reproduce.paper import COCO_METRICS
-from gmconv_mmdet.lab.reproduce.report import Table, csv_text, markdown, write_report
-from gmconv_mmdet.lab.reproduce.rows import Row, select_rows
-from gmconv_mmdet.lab.reproduce.run_folder import RunFolder, write_json
+from gmconv_mmdet.lab.reproduce.report.paper_table import Table, csv_text, markdown, write_report
+from gmconv_mmdet.lab.reproduce.run_folder import RunFolder
+from gmconv_mmdet.lab.reproduce.table import Row, select_rows
 
 BASE, GM = Row('faster-rcnn', 'r50'), Row('faster-rcnn', 'r50-gm-stem-l1')
 

@@ -1,30 +1,32 @@
-"""A child process that never outlives its driver, and a lock that outlives the driver if it must.
+"""A child process that never outlives its driver, and what it printed.
 
 The driver may be killed at any moment. Its child then has to end too, or it would write into the
 same folder as the one that the next driver starts:
 
 * on Linux the kernel signals the child when the driver dies;
-* the child inherits the folder's lock, so that the next driver waits until the child is gone.
+* the child inherits the folder's lock (:func:`gmconv_mmdet.files.folder_lock`), so that the next
+  driver waits until the child is gone.
+
+The standard library alone.
 """
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _GRACE_SECONDS = 30
-
-
-class FolderBusy(Exception):
-    """Another process is at work in a folder; the text says which."""
+_TAIL_BYTES = 20_000
+_PHASE_MARK = '=== '
+_PROGRESS = re.compile(r'Epoch\((train|val|test)\).*?(?=data_time:|$)')
+_LOSS = re.compile(r'\bloss: \S+')
 
 
 class Interrupted(BaseException):
@@ -49,50 +51,6 @@ def signals_raise() -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-
-
-@contextlib.contextmanager
-def folder_lock(path: Path, wait_seconds: float, say: Callable[[str], None]) -> Iterator[int]:
-    """Hold a folder's lock file; yields its descriptor, to be passed on to child processes.
-
-    Raises:
-        FolderBusy: it is still held by another process after ``wait_seconds``.
-    """
-    with path.open('a+') as file:
-        end, told = time.monotonic() + wait_seconds, False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                file.seek(0)
-                owner = file.read().strip() or 'another process'
-                if time.monotonic() > end:
-                    raise FolderBusy(f'{owner} or a process it started is at work in '
-                                     f'{path.parent}. Wait for it, or stop it') from None
-                if not told:
-                    say(f'waiting for {owner} or a process it started to leave {path.parent.name}')
-                    told = True
-                time.sleep(0.2)
-        file.seek(0)
-        file.truncate()
-        file.write(f'process {os.getpid()} on {os.uname().nodename}')
-        file.flush()
-        yield file.fileno()
-
-
-def _dies_with(parent: int, signum: int) -> Callable[[], None] | None:
-    """What a child does before it becomes the program: ask for a signal when its parent dies."""
-    if not sys.platform.startswith('linux'):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signum)
-        if os.getppid() != parent:  # it died in between
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return ask
 
 
 def run_supervised(command: Sequence[str], log: Path, environment: Mapping[str, str], lock: int,
@@ -133,6 +91,20 @@ def run_supervised(command: Sequence[str], log: Path, environment: Mapping[str, 
             _stop(child)
 
 
+def _dies_with(parent: int, signum: int) -> Callable[[], None] | None:
+    """What a child does before it becomes the program: ask for a signal when its parent dies."""
+    if not sys.platform.startswith('linux'):
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signum)
+        if os.getppid() != parent:  # it died in between
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return ask
+
+
 def _stop(child: subprocess.Popen) -> None:
     """End a program: politely first, then with its whole process group. A second Ctrl-C skips the
     politeness."""
@@ -150,3 +122,31 @@ def _stop(child: subprocess.Popen) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a text file, '' where there is no file."""
+    if not path.exists():
+        return ''
+    with path.open('rb') as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - _TAIL_BYTES))
+        text = file.read().decode('utf-8', errors='replace')
+    return '\n'.join(text.splitlines()[-lines:])
+
+
+def phase_mark(phase: str, command: Sequence[str]) -> str:
+    """The line that separates processes in a run's log."""
+    return f'{_PHASE_MARK}{phase}: {list(command)}\n'
+
+
+def progress(log: Path) -> str:
+    """MMEngine's newest line of progress in a log, its own estimate of the time left included;
+    'starting' where the newest process has printed none."""
+    for line in reversed(tail(log, 500).splitlines()):
+        if match := _PROGRESS.search(line):
+            loss = _LOSS.search(line)
+            return ' '.join([*match[0].split(), *([loss[0]] if loss else [])])
+        if line.startswith(_PHASE_MARK):
+            break  # older lines belong to the process before
+    return 'starting'

@@ -48,7 +48,7 @@ def page(told: dict, results: Sequence[dict], tables: dict, preface: Sequence[st
         preface (Sequence[str]): paragraphs.
         mask_values (Callable): of a recorded mask.
     """
-    color = {one['name']: f'var(--c{i % 8})' for i, one in enumerate(told['variants'])}
+    color = _colors(told)
     title = f'{told["config"]}: does it help?'
     verdicts = ''.join(f'<li{_warn(one["verdict"])}>{_text(one["variant"])} seed {one["seed"]}: '
                        f'{_text(one["verdict"])}.</li>' for one in told['masks'])
@@ -60,7 +60,9 @@ def page(told: dict, results: Sequence[dict], tables: dict, preface: Sequence[st
         '<h2>Mean and spread</h2>', _table(*tables['measured']),
         f'<h2>Differences from {_text(told["baseline"])}, paired by seed</h2>',
         _table(*tables['differences']) if told['differences'] else '<p>No pair is finished.</p>',
-        _differences(told, color),
+        _figure('Large points: mean paired difference, line: 95 % interval (cut off where it leaves '
+                'the picture), small points: single seeds', found) if (
+            found := _differences(told, color)) else '',
         '<h2>Learning curves</h2><div class="row">', _learning(results, color), '</div>',
         '<h2>What the masks learned</h2>', f'<ul>{verdicts}</ul>' if verdicts else
         '<p>No run has masks.</p>', '<div class="row">', _sigmas(results), '</div>', drift,
@@ -71,6 +73,16 @@ def page(told: dict, results: Sequence[dict], tables: dict, preface: Sequence[st
             f'<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<title>{_text(title)}</title><style>{_STYLE}</style></head><body>\n'
             + '\n'.join(filter(None, parts)) + '\n</body></html>\n')
+
+
+def difference_picture(told: dict) -> str:
+    """The picture of paired differences as an SVG file, for other pages."""
+    back = '<rect width="100%" height="100%" fill="var(--back)"/>'
+    return _differences(told, _colors(told), f'<style>{_STYLE}</style>{back}') + '\n'
+
+
+def _colors(told: dict) -> dict[str, str]:
+    return {one['name']: f'var(--c{i % 8})' for i, one in enumerate(told['variants'])}
 
 
 def _text(value: object) -> str:
@@ -117,8 +129,8 @@ def _ticks(low: float, high: float) -> list[float]:
     return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _differences(told: dict, color: dict) -> str:
-    """A point and an interval for each variant and metric."""
+def _differences(told: dict, color: dict, first: str = '') -> str:
+    """A point and an interval for each variant and metric; '' where there is no pair."""
     rows = [(one['name'], metric, found) for metric in ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL')
             for one in told['differences'] if (found := one['metrics'][metric]) is not None]
     if not rows:
@@ -148,9 +160,7 @@ def _differences(told: dict, color: dict) -> str:
         out.append(f'<circle cx="{place(found["mean"]):.1f}" cy="{y}" r="4.5" fill="{ink}"/>')
     out.append(_label((left + width) / 2, bottom + 32, 'difference in points of AP',
                       more='class="dim"'))
-    return _figure('Large points: mean paired difference, line: 95 % interval (cut off where it '
-                   'leaves the picture), small points: single seeds', _svg(width, bottom + 40,
-                                                                          ''.join(out)))
+    return _svg(width, bottom + 40, first + ''.join(out))
 
 
 def _chart(caption: str, series: Sequence[tuple[str, Sequence, Sequence, str]], x_name: str,

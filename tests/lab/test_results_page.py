@@ -1,0 +1,41 @@
+import json
+import shutil
+from importlib.util import module_from_spec, spec_from_file_location
+from xml.etree import ElementTree
+
+import pytest
+
+from .reproduce.report.test_comparison import result_of
+
+
+@pytest.fixture
+def rewrite(repo):
+    spec = spec_from_file_location('results_page', repo / 'tools' / 'dev' / 'results_page.py')
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.rewrite
+
+
+def test_tables_and_picture_come_from_the_json_and_stay(repo, rewrite, tmp_path):
+    shutil.copy(repo / 'docs' / 'results.md', tmp_path)
+    folder = tmp_path / 'data' / 'deeppcb'
+    folder.mkdir(parents=True)
+    for variant, seed, ap in (('plain', 0, 30.0), ('plain', 1, 31.0), ('gm', 0, 30.5),
+                              ('gm', 1, 32.5)):
+        (folder / f'{variant}-seed{seed}.json').write_text(json.dumps(result_of(variant, seed, ap)))
+    rewrite(tmp_path)
+    page = (tmp_path / 'results.md').read_text()
+    assert '| gm | 2 | +1.00 [-5.35, +7.35] |' in page
+    assert '* gm seed 0: the largest change by gradients' in page
+    assert page.count('No run is finished.') == 3
+    ElementTree.parse(tmp_path / 'images' / 'deeppcb-differences.svg')
+    rewrite(tmp_path)
+    assert (tmp_path / 'results.md').read_text() == page
+
+
+def test_the_page_shows_what_docs_data_holds(repo, rewrite, tmp_path):
+    docs = tmp_path / 'docs'
+    shutil.copytree(repo / 'docs', docs)
+    rewrite(docs)
+    assert (docs / 'results.md').read_text() == (repo / 'docs' / 'results.md').read_text(), (
+        'bash tools/dev/evidence.sh pages')
