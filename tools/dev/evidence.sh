@@ -3,7 +3,7 @@
 #
 #   GMCONV_SHARED_DATA=data bash tools/dev/evidence.sh PART [WORK_ROOT]
 #
-# Parts: recipe-scratch, recipe-warm (after cifar10), cifar10, deeppcb, deeppcb-refconv (after
+# Parts: recipe-scratch, recipe-warm (after cifar10), cifar10, deeppcb, deeppcb-recipe, deeppcb-refconv (after
 # deeppcb); pages prints all tables and pictures of docs/results.md anew from docs/data.
 # The data folder holds deeppcb/ (annotations/, images/) and cifar10_{train,test}.npz or CIFAR-10's
 # binary version. All runs use one CPU thread: two parts can run side by side on two cores.
@@ -51,6 +51,14 @@ deeppcb)
         compare --config ${config}-gm_fpn_deeppcb.py --against plain --seeds "$seed" \
             --variant sgm ${config}-sgm_fpn_deeppcb.py \
             --variant gm-stem-l1 ${config}-gm-stem-l1_fpn_deeppcb.py \
+            --out "$root/deeppcb" --results docs/data/deeppcb
+    done ;;
+deeppcb-recipe)  # the recommended recipe from scratch, beside the plain runs of the part before
+    for seed in ${SEEDS:-0 1 2 3 4}; do
+        compare --config ${config}-gm_fpn_deeppcb.py --against plain --rows gm-recipe --seeds "$seed" \
+            --variant gm-recipe model.backbone.gm_cfg.init_sigma=2 \
+            optim_wrapper.paramwise_cfg.custom_keys.sigma.decay_mult=0 \
+            optim_wrapper.paramwise_cfg.custom_keys.sigma.lr_mult=10 \
             --out "$root/deeppcb" --results docs/data/deeppcb
     done ;;
 deeppcb-refconv)  # each seed on top of its own trained plain detector
