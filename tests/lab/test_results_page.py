@@ -27,10 +27,26 @@ def test_tables_and_picture_come_from_the_json_and_stay(repo, rewrite, tmp_path)
     page = (tmp_path / 'results.md').read_text()
     assert '| gm | 2 | +1.00 [-5.35, +7.35] |' in page
     assert '* gm seed 0: the largest change by gradients' in page
-    assert page.count('No run is finished.') == 3
+    assert page.count('No run is finished.') == 4
     ElementTree.parse(tmp_path / 'images' / 'deeppcb-differences.svg')
     rewrite(tmp_path)
     assert (tmp_path / 'results.md').read_text() == page
+
+
+def test_fields_are_paired_by_seed(repo, rewrite, tmp_path):
+    shutil.copy(repo / 'docs' / 'results.md', tmp_path)
+    (tmp_path / 'data' / 'fields').mkdir(parents=True)
+    for seed, gm in ((0, 22), (1, 23)):
+        (tmp_path / 'data' / 'fields' / f'seed{seed}.csv').write_text(
+            'model,map,count,radius,r_50,r_99\n'
+            f'plain,C5/small,20,{20 + seed},0.01,0.5\n'
+            f'gm,C5/small,20,{gm},0.02,0.5\n'
+            'gm,C5/large,1,30,0.02,0.5\n')
+    rewrite(tmp_path)
+    page = (tmp_path / 'results.md').read_text()
+    assert '| C5/small | plain | 0 1 | 20.5 ± 0.7 |  | 1.00 ± 0.00 |' in page
+    assert '| C5/small | gm | 0 1 | 22.5 ± 0.7 | +2.0 [+2.0, +2.0] |' in page
+    assert 'C5/large' not in page
 
 
 def test_the_page_shows_what_docs_data_holds(repo, rewrite, tmp_path):

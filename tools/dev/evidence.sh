@@ -4,7 +4,7 @@
 #   GMCONV_SHARED_DATA=data bash tools/dev/evidence.sh PART [WORK_ROOT]
 #
 # Parts: recipe-scratch, recipe-warm (after cifar10), cifar10, deeppcb, deeppcb-recipe, deeppcb-refconv (after
-# deeppcb); pages prints all tables and pictures of docs/results.md anew from docs/data.
+# deeppcb), fields (after deeppcb); pages prints all tables and pictures of docs/results.md anew from docs/data.
 # The data folder holds deeppcb/ (annotations/, images/) and cifar10_{train,test}.npz or CIFAR-10's
 # binary version. All runs use one CPU thread: two parts can run side by side on two cores.
 # `SEEDS="5 6 7"` names other seeds than the plan's. Results are kept in docs/data/.
@@ -67,6 +67,36 @@ deeppcb-refconv)  # each seed on top of its own trained plain detector
             --name refconv --out "$root/deeppcb-refconv" --results docs/data/deeppcb-refconv \
             --cfg-options "load_from=$root/deeppcb/plain-seed{seed}/train/epoch_8.pth"
     done ;;
+fields)  # masks and effective receptive fields of what the detectors of deeppcb learned
+    out=$root/fields
+    data=$GMCONV_SHARED_DATA/deeppcb
+    mkdir -p "$out/configs" docs/data/fields
+    for seed in ${SEEDS:-0 1 2 3 4}; do
+        models=()
+        for variant in plain sgm gm gm-stem-l1 gm-recipe; do
+            run=$root/deeppcb/$variant-seed$seed
+            if [ -f "$run/result.json" ]; then  # finished
+                cp "$run/train/config.py" "$out/configs/$variant.py"
+                models+=("$out/configs/$variant.py,$run/train/epoch_8.pth")
+            fi
+        done
+        nice "$python" tools/analysis_tools/visualize_erf.py objects "${models[@]}" --crop 161 \
+            --annotations "$data/annotations/instances_test.json" --images "$data/images" \
+            --per-band 20 --out "$out/seed$seed"
+        cp "$out/seed$seed/erf.csv" "docs/data/fields/seed$seed.csv"
+    done
+    for variant in gm gm-recipe; do
+        nice "$python" tools/analysis_tools/visualize_masks.py "$out/configs/$variant.py" \
+            "$root/deeppcb/$variant-seed0/train/epoch_8.pth" --images "$data/images" \
+            --num-images 20 --out "$out/masks-$variant"
+        cp "$out/masks-$variant/masks.png" "docs/images/masks_deeppcb_$variant.png"
+    done
+    for map in C5 P; do
+        cp "$out/seed0/erf_$map.png" "docs/images/erf_deeppcb_$map.png"
+    done
+    "$python" -c 'import sys; from PIL import Image  # fewer colours, a third of the size
+for name in sys.argv[1:]: Image.open(name).convert("RGB").quantize(64).save(name, optimize=True)
+' docs/images/{masks,erf}_deeppcb_*.png ;;
 pages)
     "$python" tools/dev/results_page.py
     exit ;;

@@ -1,4 +1,4 @@
-"""Print every table and picture of docs/results.md anew from the JSON in docs/data.
+"""Print every table and chart of docs/results.md anew from docs/data.
 
     python tools/dev/results_page.py [DOCS]
 
@@ -7,13 +7,25 @@ images/ beside the page.
 """
 from __future__ import annotations
 
+import csv
 import re
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 from gmconv_mmdet.lab.cifar10_report import report
-from gmconv_mmdet.lab.reproduce.report.comparison import difference_tables, read_results, summary
+from gmconv_mmdet.lab.reproduce.report.comparison import (
+    difference_tables,
+    grid,
+    read_results,
+    summary,
+)
 from gmconv_mmdet.lab.reproduce.report.page import difference_picture
+from gmconv_mmdet.lab.reproduce.report.paired_stats import (
+    paired_difference,
+    paired_values,
+    summarize,
+)
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
 
@@ -41,8 +53,46 @@ def classification(docs: Path, name: str) -> str:
                   'stage' if name == 'recipe' else 'layer')
 
 
+# Column of erf.csv, factor to the unit of the table, decimals, title.
+FIELD_NUMBERS = (('radius', 1, 1, 'radius, px'), ('r_50', 100, 2, 'r(50 %), %'),
+                 ('r_99', 100, 1, 'r(99 %), %'))
+
+
+def fields(docs: Path, name: str) -> str:
+    """Effective receptive fields over seeds, from a table erf.csv a seed, and their pictures."""
+    values: dict = defaultdict(dict)  # (map, model, column) -> {seed: value}
+    for table in (docs / 'data' / name).glob('seed*.csv'):
+        with table.open(encoding='utf-8') as file:
+            for row in csv.DictReader(file):
+                if int(row['count']) > 1:  # one large object in the test images shows nothing
+                    for column, factor, *_ in FIELD_NUMBERS:
+                        values[row['map'], row['model'], column][int(table.stem[4:])] = (
+                            float(row[column]) * factor)
+    body = []
+    for where, model in dict.fromkeys((where, model) for where, model, _ in sorted(
+            values, key=lambda key: (key[0], key[1] != 'plain'))):
+        cells = []
+        for column, _, digits, _ in FIELD_NUMBERS:
+            own, plain = values[where, model, column], values[where, 'plain', column]
+            found = summarize(list(own.values()))
+            spread = '' if found.spread is None else f' ± {found.spread:.{digits}f}'
+            difference = paired_difference(paired_values(own, plain))
+            cells += [f'{found.mean:.{digits}f}{spread}',
+                      '' if model == 'plain' or difference is None else
+                      f'{difference.mean:+.{digits}f} (no interval)' if difference.low is None else
+                      f'{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, '
+                      f'{difference.high:+.{digits}f}]']
+        body.append([where, model, ' '.join(map(str, sorted(own))), *cells])
+    if not body:
+        return ''
+    header = ['map/objects', 'variant', 'seeds']
+    for *_, title in FIELD_NUMBERS:
+        header += [title, 'difference']
+    return '\n'.join(grid(header, body))
+
+
 SECTIONS = {'deeppcb': detection, 'deeppcb-refconv': detection, 'recipe': classification,
-            'cifar10': classification}
+            'cifar10': classification, 'fields': fields}
 
 
 def rewrite(docs: Path) -> None:
