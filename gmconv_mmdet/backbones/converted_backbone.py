@@ -1,6 +1,7 @@
 """What GMBackbone and RefConvBackbone share: a registered backbone, built, with other convolutions."""
 from __future__ import annotations
 
+import copy
 import logging
 from functools import lru_cache
 from typing import Any
@@ -72,7 +73,8 @@ def build_plain(owner: str, backbone: dict,
     """
     if init_cfg is not None and backbone.get('init_cfg') is not None:
         raise ValueError(f'init_cfg is given twice, for {owner} and for the backbone: keep one')
-    network = MMDET_MODELS.build(backbone)  # in the current scope, where there is none in mmdet's
+    # In the current scope, where there is none in mmdet's. mmdet takes keys out of `dcn`: from a copy.
+    network = MMDET_MODELS.build(copy.deepcopy(backbone))
     if isinstance(network, ConvertedBackbone):
         raise ValueError(
             f'{owner} takes a plain backbone and places its layers itself, but '

@@ -9,16 +9,9 @@ import mmengine.registry
 from mmengine.config import Config
 
 from ..conversion.swap import KINDS
+from ..openmmlab.plain_backbone import OUR_BACKBONES, plain_backbone, type_name
 
 PACKAGE = __name__.partition('.')[0]
-_GM_ARGUMENTS = ('gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
-
-
-def type_name(node: Any) -> str:
-    """The bare name in a config's ``type``: of ``'mmdet.ResNet'`` or the class it is
-    ``'ResNet'``."""
-    kind = node.get('type') if isinstance(node, dict) else None
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 def our_names() -> set[str]:
@@ -86,16 +79,10 @@ def _folded(node: Any, keep_dynamic: bool) -> Any:
         return dict(type='Conv2d')
     if kind == 'FastCocoMetric':
         return dict(node, type='mmdet.CocoMetric')
-    if kind not in ('GMResNet', 'GMBackbone', 'RefConvBackbone'):
+    if kind not in OUR_BACKBONES:
         return node
     if (keep_dynamic and kind != 'RefConvBackbone'
             and node.get('gm_stem', 'dynamic') == 'dynamic'):
         return dict(node, **({'gm_body': None} if kind == 'GMBackbone' else
                              {'gm_stages': (False, ) * node.get('num_stages', 4)}))
-    if kind != 'GMResNet':
-        inner = dict(node['backbone'])
-        if node.get('init_cfg') is not None:
-            inner['init_cfg'] = node['init_cfg']
-        return inner
-    node = {key: value for key, value in node.items() if key not in _GM_ARGUMENTS}
-    return dict(node, type='mmdet.ResNet' if str(node['type']).startswith('mmdet.') else 'ResNet')
+    return plain_backbone(node)

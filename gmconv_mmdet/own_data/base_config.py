@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 
 from ..openmmlab.config_file import config_scope, find_detector, read_config
 from ..openmmlab.mim_files import shipped
+from ..openmmlab.plain_backbone import plain_backbone, type_name
 from .coco_files import OwnDataError
 
 DEFAULT_BASE = 'configs/gmconv/faster-rcnn_r50-gm-stem-l1_fpn_1x_coco.py'
@@ -157,13 +158,14 @@ def backbone_keys(cfg: Config) -> list[str]:
 def has_masks(cfg: Config) -> bool:
     """Whether the backbone has convolutions of this package."""
     backbone = find_detector(cfg.model)[1]['backbone']
-    return (str(backbone['type']).rpartition('.')[2] in ('GMResNet', 'GMBackbone')
+    return (type_name(backbone) in ('GMResNet', 'GMBackbone')
             or (backbone.get('conv_cfg') or {}).get('type') == 'GMConv')
 
 
 def accepts(cfg: Config, backbone: Mapping, argument: str) -> bool:
-    """Whether the backbone's class or one that it derives from has an argument."""
+    """Whether the backbone's class (of ``GMBackbone`` its base's) or one that it derives from has
+    an argument."""
     with config_scope(cfg), MODELS.switch_scope_and_registry(None) as registry:
-        cls = registry.get(backbone['type'])
+        cls = registry.get(plain_backbone(backbone)['type'])
     return cls is not None and any(argument in inspect.signature(parent.__init__).parameters
                                    for parent in cls.__mro__[:-1])

@@ -24,6 +24,7 @@ from gmconv_mmdet.backbones import edited  # registers EditedBackbone
 
 from ..openmmlab.config_file import config_scope, find_detector, has_environment_variables
 from ..openmmlab.configured_network import build_extractor
+from ..openmmlab.plain_backbone import plain_backbone
 from .analyze import LayerField, Report, analyze
 from .field_trace import ReceptiveFieldError
 
@@ -194,7 +195,7 @@ def _unfrozen(backbone: Dict[str, Any]) -> Dict[str, Any]:
 def _default(backbone: Mapping[str, Any], name: str) -> Any:
     """A constructor's default, None if it has no such argument."""
     with MODELS.switch_scope_and_registry(backbone.get('_scope_')) as registry:
-        built = registry.get(backbone['type'])
+        built = registry.get(plain_backbone(backbone)['type'])
     for cls in inspect.getmro(built) if inspect.isclass(built) else ():
         found = inspect.signature(cls.__init__).parameters.get(name)
         if found is not None:

@@ -65,6 +65,11 @@ def test_placement_keys_and_outputs(name):
     x = torch.randn(2, 3, 96, 64, dtype=torch.float64)
     for a, b in zip(network(x), plain(x)):
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-10 * float(b.abs().max()))
+    drop_in = dict(cfg, type='GMBackbone', base=cfg['type'])
+    given = copy.deepcopy(drop_in)
+    beside = MODELS.build(drop_in)  # the arguments where they were
+    assert drop_in == given and type(beside) is type(network)
+    assert masked(beside) == masked(network) and list(beside.state_dict()) == list(network.state_dict())
     back = MODELS.build(dict(type='GMBackbone', backbone=cfg, gm_stem=None, gm_body=None)).double()
     assert set(back.state_dict()) == set(plain.state_dict())
     load_pretrained(back.eval(), network.state_dict())
@@ -82,10 +87,32 @@ def test_body_by_names():
     assert masked(GMBackbone(config('ResNeXt'), gm_body=False)) == ['conv1']
 
 
+def test_drop_in_passes_everything_on(tmp_path):
+    cfg = config('ResNeXt')
+    plain = MODELS.build(cfg)
+    torch.save(plain.state_dict(), tmp_path / 'plain.pth')
+    cfg.update(type='GMBackbone', base='mmdet.ResNeXt', frozen_stages=1, gm_stem='static',
+               gm_body=['layer2'], gm_cfg=dict(init_sigma=3), freeze_masks=True,
+               init_cfg=dict(type='GMPretrained', checkpoint=str(tmp_path / 'plain.pth')))
+    network = MODELS.build(cfg)
+    network.init_weights()
+    assert masked(network, 'static')[0] == 'conv1' and network.conv1.init_sigma == 3
+    assert {name.split('.')[0] for name in masked(network)} == {'conv1', 'layer2'}
+    assert not network.conv1.sigma.requires_grad and network.frozen_stages == 1
+    x = torch.randn(1, 3, 64, 64)
+    plain.eval()  # returns None
+    for a, b in zip(network.eval()(x), plain(x)):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    # A class as base, as lazily imported configs have it; init_cfg=None is the backbone's own, too.
+    cfg.update(type=GMBackbone, base=ResNeXt, init_cfg=None)
+    assert isinstance(MODELS.build(cfg), ResNeXt)
+
+
 def test_leaves_deformable_convolutions_alone():
-    network = GMBackbone(dict(
-        config('ResNeXt'), dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
-        stage_with_dcn=(False, False, False, True)))
+    cfg = dict(config('ResNeXt'), stage_with_dcn=(False, False, False, True),
+               dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False))
+    network = GMBackbone(cfg)
+    assert len(cfg['dcn']) == 3  # mmdet takes keys out
     assert not any(name.startswith('layer4') for name in masked(network))
     network(torch.randn(1, 3, 64, 64))
 
@@ -156,10 +183,23 @@ class NoBaseModule(nn.Module):
     (dict(gm_bodi=True), TypeError, "GMBackbone has no argument 'gm_bodi': write gm_body"),
     (dict(gm_stages=(True, )), TypeError, r"'gm_stages': .*gm_body=\['layer1'\]"),
     (dict(depth=50), TypeError, r"'depth': what the network takes belongs in backbone=dict\(type="),
+    (dict(base='ResNeXt'), ValueError, "one of the two, got both, base='ResNeXt' and backbone="),
 ])
 def test_bad_arguments(options, error, says):
     with pytest.raises(error, match=says):
         GMBackbone(config('ResNeXt'), **options)
+
+
+@pytest.mark.parametrize('arguments, error, says', [
+    ({}, ValueError, 'one of the two, got neither'),
+    (dict(base='ResNeXt', gm_bodi=True), TypeError, "GMBackbone has no argument 'gm_bodi': write gm_body"),
+    (dict(base='ResNeXt', gm_stages=(True, )), TypeError, r"gm_body=\['layer1'\]"),
+    (dict(base='ResNeXt', depths=50), TypeError, "unexpected keyword argument 'depths'"),
+    (dict(base='GMResNet', depth=18), ValueError, 'but GMResNet places its own'),
+])
+def test_bad_drop_ins(arguments, error, says):
+    with pytest.raises(error, match=says):
+        GMBackbone(**arguments)
 
 
 def test_bad_backbones():

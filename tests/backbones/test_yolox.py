@@ -16,8 +16,7 @@ from gmconv_mmdet.layers.find_layers import gm_layers
 def yolox(**gm_cfg):
     config = Config.fromfile(Path(mmdet.__file__).parent /
                              '.mim/configs/yolox/yolox_tiny_8xb8-300e_coco.py').model
-    config.backbone = dict(type='GMBackbone', backbone=config.backbone, gm_stem='dynamic',
-                           gm_cfg=gm_cfg)
+    config.backbone.update(type='GMBackbone', base='CSPDarknet', gm_cfg=gm_cfg)
     with DefaultScope.overwrite_default_scope('mmdet'):
         torch.manual_seed(0)
         model = MODELS.build(config)

@@ -62,6 +62,17 @@ def test_gm_backbone_becomes_the_backbone_within(init_cfg):
     assert kept.type == 'GMBackbone' and kept.gm_body is None and kept.backbone.to_dict() == inner
 
 
+def test_gm_backbone_as_drop_in_becomes_its_base():
+    plain = dict(deepen_factor=0.33, init_cfg=dict(type='Kaiming'))
+    cfg = config(dict(type='GMBackbone', base='mmdet.CSPDarknet', gm_body=['stage1'], gm_cfg=dict(
+        init_sigma=3), freeze_masks=True, **plain))
+    folded = folded_config(cfg, keep_dynamic=False)
+    assert folded.model.backbone.to_dict() == dict(type='mmdet.CSPDarknet', **plain)
+    assert 'custom_imports' not in folded
+    kept = folded_config(cfg, keep_dynamic=True).model.backbone
+    assert kept.base == 'mmdet.CSPDarknet' and kept.gm_body is None and kept.deepen_factor == 0.33
+
+
 def test_conv_cfg():
     neck = dict(type='FPN', conv_cfg=dict(type='GMConv', init_sigma=2))
     head = dict(type='RetinaHead', conv_cfg=dict(type='GMConv', dynamic=True))

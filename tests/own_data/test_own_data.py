@@ -78,6 +78,18 @@ def test_from_scratch_inside_a_gm_backbone(tmp_path):
     assert outer.backbone.frozen_stages == -1 and outer.backbone.norm_eval is False
 
 
+def test_from_scratch_with_a_drop_in(tmp_path):
+    base = tmp_path / 'drop_in.py'
+    base.write_text("""
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
+model = dict(backbone=dict(type='GMBackbone', base='ResNet'))
+""")
+    backbone = written(tmp_path, str(base))[0].model.backbone
+    assert backbone.base == 'ResNet' and backbone.init_cfg is None
+    assert backbone.frozen_stages == -1 and backbone.norm_eval is False
+
+
 def test_caffe_batch_norm_learns_from_scratch(tmp_path):
     backbone = written(tmp_path, 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py')[0].model.backbone
     assert backbone.norm_cfg.requires_grad is True

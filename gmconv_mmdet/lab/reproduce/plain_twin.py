@@ -6,8 +6,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-# Arguments that mmdet's ResNet does not have, and layers and hooks of this package.
-GM_ARGUMENTS = ('gm_stem', 'gm_stages', 'gm_cfg', 'freeze_masks')
+from ...openmmlab.plain_backbone import OUR_BACKBONES, plain_backbone, type_name
+
 GM_LAYERS = ('GMConv', 'RefConv')
 GM_HOOKS = ('SigmaLogHook', 'FoldGMConvHook')
 
@@ -30,14 +30,8 @@ def plain_twin(cfg: Config) -> Config:
     twin._cfg_dict['model'] = ConfigDict(model)
     if twin.get('custom_hooks'):
         twin.custom_hooks = [hook for hook in twin.custom_hooks
-                             if _name(hook) not in GM_HOOKS]
+                             if type_name(hook) not in GM_HOOKS]
     return twin
-
-
-def _name(node: Any) -> str:
-    """The class in a config's dict, without its scope."""
-    kind = node.get('type') if isinstance(node, dict) else None
-    return (kind if isinstance(kind, str) else getattr(kind, '__name__', '')).split('.')[-1]
 
 
 def _plain(node: Any) -> Any:
@@ -45,15 +39,6 @@ def _plain(node: Any) -> Any:
         return type(node)(_plain(child) for child in node)
     if not isinstance(node, dict):
         return node
-    if _name(node) in ('GMBackbone', 'RefConvBackbone'):
-        inner = _plain(node['backbone'])
-        if node.get('init_cfg') is not None:
-            inner['init_cfg'] = node['init_cfg']
-        return inner
     plain = type(node)((key, _plain(value)) for key, value in node.items()
-                       if not (key == 'conv_cfg' and _name(value) in GM_LAYERS))
-    if _name(node) == 'GMResNet':
-        for key in GM_ARGUMENTS:
-            plain.pop(key, None)
-        plain['type'] = 'ResNet'
-    return plain
+                       if not (key == 'conv_cfg' and type_name(value) in GM_LAYERS))
+    return type(node)(plain_backbone(plain)) if type_name(plain) in OUR_BACKBONES else plain

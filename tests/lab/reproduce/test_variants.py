@@ -40,7 +40,7 @@ def test_twin_keeps_the_weights_that_a_backbone_starts_from():
     init = dict(type='GMPretrained', checkpoint='torchvision://resnet50')
     twin = plain_twin(config_of(dict(type='mmdet.GMResNet', depth=50, gm_stem='static',
                                      gm_stages=(True,) * 4, freeze_masks=True, init_cfg=init)))
-    assert twin.model.backbone == dict(type='ResNet', depth=50, init_cfg=init)
+    assert twin.model.backbone == dict(type='mmdet.ResNet', depth=50, init_cfg=init)
 
 
 def test_twin_of_gm_backbone_is_the_backbone_in_it_wherever_it_stands():
@@ -54,6 +54,13 @@ def test_twin_of_gm_backbone_is_the_backbone_in_it_wherever_it_stands():
                                                                      checkpoint='x.pth'))
     assert twin.model.detector.neck == [dict(type='FPN'),
                                         dict(type='SSH', conv_cfg=dict(type='DCNv2'))]
+
+
+def test_twin_of_a_drop_in_is_its_base():
+    own = dict(depth=50, groups=32, init_cfg=dict(type='GMPretrained', checkpoint='x.pth'))
+    twin = plain_twin(config_of(dict(type='GMBackbone', base='ResNeXt', gm_stem='static',
+                                     gm_body=None, gm_cfg=dict(init_sigma=3), **own)))
+    assert twin.model.backbone == dict(type='ResNeXt', **own)
 
 
 def test_twin_of_refconv_backbone_is_the_backbone_in_it():
