@@ -79,8 +79,8 @@ class FrozenMasks(ConvertedBackbone):
     def init_weights(self) -> None:
         """As :meth:`ConvertedBackbone.init_weights`; then says what became of frozen stages."""
         super().init_weights()
-        if not getattr(self, 'start_weights_left_out', False):  # a resume: it was said at the start
-            self._report_frozen_masks()
+        if not getattr(self, 'start_weights_left_out', False):
+            self.report_frozen_masks()
 
     def frozen_untrained_masks(self) -> list[str]:
         """Names of the GM layers in frozen stages whose masks still have their initial values and
@@ -88,7 +88,8 @@ class FrozenMasks(ConvertedBackbone):
         return [name for name, layer in gm_layers(self).items() if layer.mask_is_initial()
                 and not any(p.requires_grad for p in layer.mask_parameters())]
 
-    def _report_frozen_masks(self) -> None:
+    def report_frozen_masks(self) -> None:
+        """Log what becomes of the masks of frozen stages."""
         untrained = self.frozen_untrained_masks()
         fates: dict[str, dict[str, list[str]]] = {}
         for name, layer in self._frozen_layers().items():

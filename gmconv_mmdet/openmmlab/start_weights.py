@@ -2,18 +2,19 @@
 from __future__ import annotations
 
 import torch.nn as nn
-from mmengine.model.weight_init import PretrainedInit
 
-from .initializer import GMPretrainedInit
+
+def _kind(cfg: dict) -> str:
+    return cfg['type'] if isinstance(cfg['type'], str) else cfg['type'].__name__
 
 
 def is_gm_pretrained(cfg: dict) -> bool:
     """Whether an entry of an ``init_cfg`` is our initialiser."""
-    return cfg['type'] in ('GMPretrained', GMPretrainedInit)
+    return _kind(cfg) in ('GMPretrained', 'GMPretrainedInit')
 
 
 def _is_pretrained(cfg: dict) -> bool:
-    return is_gm_pretrained(cfg) or cfg['type'] in ('Pretrained', PretrainedInit)
+    return is_gm_pretrained(cfg) or _kind(cfg) in ('Pretrained', 'PretrainedInit')
 
 
 def _entries(module: nn.Module) -> list[dict]:
@@ -27,9 +28,9 @@ def names_start_weights(model: nn.Module) -> bool:
 
 
 def leave_out_start_weights(model: nn.Module) -> None:
-    """Take the checkpoints out of all ``init_cfg`` of ``model``, before ``init_weights``: for a run
-    that resumes, whose own checkpoint replaces them, so that their files need not be there any
-    more. The modules concerned get the attribute ``start_weights_left_out = True``."""
+    """Take the checkpoints out of all ``init_cfg`` of ``model``, before ``init_weights``: where a
+    checkpoint of the whole replaces them (a resumed run's, a detector's), so that their files need
+    not be there. The modules concerned get the attribute ``start_weights_left_out = True``."""
     for module in model.modules():
         entries = _entries(module)
         others = [cfg for cfg in entries if not _is_pretrained(cfg)]

@@ -1,6 +1,7 @@
 """Loads a whole trained detector, for a training on other classes."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch.nn as nn
@@ -15,7 +16,8 @@ from .load_report import LoadReport
 FEATURES = ('backbone', 'neck')
 
 
-def load_detector(model: nn.Module, checkpoint: str | Path, preserve: bool = True) -> LoadReport:
+def load_detector(model: nn.Module, checkpoint: str | Path, preserve: bool = True, *,
+                  prefix: str | None = None, allow: Sequence[str] = ()) -> LoadReport:
     """Load a detector's checkpoint, backbone and neck whole, heads as far as they fit.
 
     Backbone and neck are loaded as :func:`load_pretrained` does it: plain weights become a GMConv's
@@ -26,7 +28,7 @@ def load_detector(model: nn.Module, checkpoint: str | Path, preserve: bool = Tru
     Args:
         model (nn.Module): with ``backbone`` and, maybe, ``neck``.
         checkpoint (str | Path): a path or link of a detector's checkpoint.
-        preserve (bool): as of :func:`load_pretrained`.
+        preserve, prefix, allow: as of :func:`load_pretrained`; the heads are allowed anyway.
 
     Raises:
         CheckpointError: as of :func:`load_pretrained`; it is a bare backbone's.
@@ -36,7 +38,7 @@ def load_detector(model: nn.Module, checkpoint: str | Path, preserve: bool = Tru
     refuse_meta(model)
     content = read_checkpoint(local_file(checkpoint))
     try:
-        found = find_backbone(content, model.state_dict())
+        found = find_backbone(content, model.state_dict(), prefix)
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint}: {error}. {type(model).__name__} is a whole detector and '
                               'needs a detector\'s checkpoint; a backbone\'s belongs in its own '
@@ -44,4 +46,4 @@ def load_detector(model: nn.Module, checkpoint: str | Path, preserve: bool = Tru
                               'type=\'GMPretrained\', ...)))') from error
     heads = [name for name in {**found.tensors, **model.state_dict()}
              if name.split('.')[0] not in FEATURES]
-    return load_content(model, content, str(checkpoint), preserve, allow=heads)
+    return load_content(model, content, str(checkpoint), preserve, prefix, [*heads, *allow])

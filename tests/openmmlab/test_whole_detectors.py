@@ -79,3 +79,46 @@ def test_backbone_and_neck_must_fit(plain, repo, tmp_path):
         type='GMPretrained', checkpoint=str(tmp_path / 'backbone.pth'))))
     with pytest.raises(CheckpointError, match='is a whole detector and needs'):
         model.init_weights()
+
+
+def test_the_backbones_own_start_weights_are_not_asked_for(plain, repo, tmp_path):
+    """The detector's checkpoint has them all: nothing is downloaded, nothing is called random."""
+    reference, path = plain
+    MMLogger.get_instance('fine-tuning', log_file=str(tmp_path / 'log'))
+    cfg = config(repo, 'GMResNet', 3, init_cfg=dict(type='GMPretrained', checkpoint=str(path)))
+    cfg.backbone.update(frozen_stages=1, init_cfg=dict(type='GMPretrained', checkpoint='not there.pth'))
+    model = MODELS.build(cfg)
+    model.init_weights()
+    same_features(model, reference)
+    log = (tmp_path / 'log').read_text()
+    assert 'random weights' not in log
+    assert 'conv1: 1 learn; layer1: 4 learn' in log
+
+
+def test_a_neck_of_another_shape_may_be_allowed(plain, repo, tmp_path):
+    _, path = plain
+    init_cfg = dict(type='GMPretrained', checkpoint=str(path), allow=['neck.*'])
+    cfg = config(repo, 'GMResNet', 3, init_cfg=init_cfg)
+    cfg.neck.out_channels = cfg.rpn_head.in_channels = 16
+    cfg.roi_head.bbox_roi_extractor.out_channels = cfg.roi_head.bbox_head.in_channels = 16
+    MMLogger.get_instance('fine-tuning', log_file=str(tmp_path / 'log'))
+    MODELS.build(cfg).init_weights()
+    said = (tmp_path / 'log').read_text().split('start anew: ')[1].splitlines()[0].split(', ')
+    assert {'neck.lateral_convs.0.conv.weight', 'rpn_head.rpn_conv.weight',
+            'roi_head.bbox_head.fc_cls.weight'} <= set(said)
+    assert not any(name.startswith('backbone') for name in said)
+
+
+def test_detectors_that_draw_weights_afterwards(plain, repo):
+    """DETR and its kin would overwrite their encoders: MMEngine's own Pretrained loses them in silence."""
+    from mmdet.models import FasterRCNN
+
+    class DrawsAfterwards(FasterRCNN):
+        def init_weights(self):
+            super().init_weights()
+            torch.nn.init.zeros_(self.neck.fpn_convs[0].conv.weight)
+
+    cfg = config(repo, 'GMResNet', 3, init_cfg=dict(type='GMPretrained', checkpoint=str(plain[1])))
+    cfg.type = DrawsAfterwards
+    with pytest.raises(CheckpointError, match=r'DrawsAfterwards.*load_from='):
+        MODELS.build(cfg).init_weights()
