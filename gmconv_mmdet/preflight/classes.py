@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..messages import shortened
 from ..openmmlab.config_file import find_key
@@ -13,7 +14,7 @@ _OTHER_CLASSES = ('rpn_head', 'semantic_head', 'panoptic_fusion_head', 'backbone
                   'test_cfg', 'data_preprocessor')
 
 
-def class_names(dataset_cfg: dict, dataset_class: type) -> tuple[object, list[str]]:
+def class_names(dataset_cfg: dict, dataset_class: Any) -> tuple[object, list[str]]:
     """The classes a data set's config asks for, and what is wrong with them.
 
     ``metainfo=dict(classes=('cat'))`` is the string ``'cat'``, not a tuple: mmdet would take its

@@ -31,6 +31,8 @@ class CheckedSet:
         path: of the annotation file, None where it is no COCO-format data set.
         content: of the annotation file; None where it can't be used.
         classes: names in the order of the labels, as far as they are known.
+        nameless: what follows from a config without class names, where they are needed; the other
+            sets mostly lack them too, so that :func:`check_together` says it once.
     """
     split: str
     problems: list[str] = field(default_factory=list)
@@ -38,6 +40,7 @@ class CheckedSet:
     path: Path | None = None
     content: dict | None = None
     classes: tuple[str, ...] | None = None
+    nameless: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
@@ -80,7 +83,7 @@ def check_sets(cfg: Config, split: str, image_mode: str = 'sample',
         return []
     with config_scope(cfg):
         return [_check_set(cfg, split, part, image_mode, progress, way_out)
-                for part in dataset_parts(loader.dataset)]
+                for part in dataset_parts(loader['dataset'])]
 
 
 def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress: Progress,
@@ -130,7 +133,7 @@ def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress
     if not problems:
         named = 'classes' in (dataset.get('metainfo') or {})
         wrong = check_categories(content, result.path, classes, named)
-        result.problems += wrong
+        (result.problems if named else result.nameless).extend(wrong)
         # What the file has, where the config says nothing: heads are compared with what will be.
         names = [category['name'] for category in content['categories']]
         result.classes = label_order(content, names if wrong and not named else classes)
@@ -148,7 +151,7 @@ def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress
 def check_together(cfg: Config, sets: Sequence[CheckedSet]) -> list[str]:
     """Data sets against each other and against the heads of the model."""
     known = [checked for checked in sets if checked.classes is not None]
-    problems = []
+    problems = [text for checked in sets for text in checked.nameless][:1]
     for other in known[1:]:
         differ = different_orders(known[0].classes, other.classes)
         if differ:
