@@ -23,7 +23,7 @@ from .registered_names import check_batch, check_config
 from .report import FAULT, NOTE, OK, Report
 from .start_weights import load_start_weights
 from .trained import CHECKPOINT_SUFFIXES, check_trained, inferencer_alone
-from .trial import Trial, not_finite, trial_config
+from .trial import Trial, broken, trial_config
 from .way_out import way_out
 
 
@@ -121,10 +121,9 @@ def _config_advice(error: ConfigError) -> str:
 
 def _config(report: Report, path: Path, options: dict) -> Config | None:
     if path.name.endswith(CHECKPOINT_SUFFIXES):
-        for problem in inferencer_alone(path, None):
-            report.add('config', FAULT, problem)
-        report.add('config', FAULT, f'{path.name} is a checkpoint: give the config it was trained '
-                   f'with, doctor.py CONFIG.py --checkpoint {path}')
+        report.add('config', FAULT, '. '.join([
+            f'{path.name} is a checkpoint: give the config it was trained with, doctor.py CONFIG.py '
+            f'--checkpoint {path}', *inferencer_alone(path, None)]))
         return None
     cfg = read_config(path)
     cfg.merge_from_dict(options)
@@ -192,16 +191,11 @@ def _trial(report: Report, cfg: Config, model: nn.Module) -> None:
             return
         far = [text for text in step.warned if 'far from normalised' in text]
         report.faults('normalisation', far)
-        wrong = not_finite(step.losses)
+        wrong = broken(step)
         if wrong:
-            report.add('training step', FAULT, f'{", ".join(wrong)} is not finite in the first step: '
-                       'lower the learning rate, begin with LinearLR as warm-up, and look at '
-                       'data_preprocessor\'s mean and std; docs/numerical_stability.md finds the '
-                       'layer')
-        elif trial.broken_weights():
-            report.add('training step', FAULT, f'the first step makes '
-                       f'{trial.broken_weights()[0]} infinite: lower the learning rate, or begin '
-                       'with LinearLR as warm-up')
+            report.add('training step', FAULT, f'{wrong}: lower the learning rate, begin with '
+                       'LinearLR as warm-up, look at mean and std of data_preprocessor; '
+                       'DivergenceHook finds the layer (docs/numerical_stability.md)')
         else:
             report.add('training step', OK, f'loss {step.losses.get("loss", 0):.3g} on '
                        f'{step.images} of {step.dataset} training images')

@@ -31,6 +31,7 @@ class CheckedSet:
         path: of the annotation file, None where it is no COCO-format data set.
         content: of the annotation file; None where it can't be used.
         classes: names in the order of the labels, as far as they are known.
+        ordered: whether their order is known too.
         nameless: what follows from a config without class names, where they are needed; the other
             sets mostly lack them too, so that :func:`check_together` says it once.
     """
@@ -40,6 +41,7 @@ class CheckedSet:
     path: Path | None = None
     content: dict | None = None
     classes: tuple[str, ...] | None = None
+    ordered: bool = False
     nameless: list[str] = field(default_factory=list)
 
     @property
@@ -136,11 +138,10 @@ def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress
         (result.problems if named else result.nameless).extend(wrong)
         # What the file has, where the config says nothing: heads are compared with what will be.
         names = [category['name'] for category in content['categories']]
-        result.classes = label_order(content, names if wrong and not named else classes)
-        if cls.load_data_list is not CocoDataset.load_data_list:
-            result.classes = None  # it has an order of its own
-        elif len(result.classes) != len(classes) and named:
-            result.classes = tuple(classes)
+        result.classes = (tuple(classes) if wrong and named else
+                          label_order(content, names if wrong else classes))
+        # Objects365 and its like have an order of their own.
+        result.ordered = not (wrong and named) and cls.load_data_list is CocoDataset.load_data_list
     result.problems += check_images(content, result.path, Path(root) / prefix['img'], ways[1],
                                     image_mode,
                                     lambda done, total: progress(str(Path(root) / prefix['img']),
@@ -151,11 +152,12 @@ def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress
 def check_together(cfg: Config, sets: Sequence[CheckedSet]) -> list[str]:
     """Data sets against each other and against the heads of the model."""
     known = [checked for checked in sets if checked.classes is not None]
+    ordered = [checked for checked in known if checked.ordered]
     problems = [text for checked in sets for text in checked.nameless][:1]
-    for other in known[1:]:
-        differ = different_orders(known[0].classes, other.classes)
+    for other in ordered[1:]:
+        differ = different_orders(ordered[0].classes, other.classes)
         if differ:
-            problems.append(f'{known[0].path} and {other.path} need the same classes in the same '
+            problems.append(f'{ordered[0].path} and {other.path} need the same classes in the same '
                             f'order, have {differ}: mmdet numbers labels by each file\'s order of '
                             'categories and would mix them up. Give both the same list '
                             '"categories", and metainfo the same classes')
@@ -166,9 +168,12 @@ def check_together(cfg: Config, sets: Sequence[CheckedSet]) -> list[str]:
 
 def check_evaluators(cfg: Config, splits: Sequence[str] = ('val', 'test')) -> list[str]:
     """Evaluators that compare with another annotation file than the data set's."""
-    problems = []
+    problems, seen = [], []
     for split in splits:
         loader, evaluators = cfg.get(f'{split}_dataloader'), cfg.get(f'{split}_evaluator')
+        if (loader, evaluators) in seen:
+            continue  # test_dataloader = val_dataloader
+        seen.append((loader, evaluators))
         parts = list(dataset_parts(loader.get('dataset'))) if isinstance(loader, dict) else []
         if len(parts) != 1 or not parts[0].get('ann_file'):
             continue
@@ -178,7 +183,7 @@ def check_evaluators(cfg: Config, splits: Sequence[str] = ('val', 'test')) -> li
             if file and '://' not in file and Path(file).resolve() != own.resolve():
                 problems.append(f'{split}_evaluator compares with {file}, but the {split} set is '
                                 f'{own}: set {split}_evaluator.ann_file to that')
-    return list(dict.fromkeys(problems))
+    return problems
 
 
 def check_data(cfg: Config, image_mode: str = 'sample',

@@ -40,11 +40,12 @@ def check_from_scratch(model: nn.Module, start: Start) -> list[str]:
                         f'{f" (frozen_stages={number})" if number is not None else ""}, since '
                         f'nothing is loaded: set frozen_stages=-1, or load weights, {_WEIGHTS}')
     norms = [layer for layer in backbone.modules() if isinstance(layer, _BatchNorm)]
-    if any(not layer.training for layer in norms):
+    fixed = [layer for layer in norms if layer.affine and not layer.weight.requires_grad]
+    if any(not layer.training for layer in norms if layer not in fixed):  # those are told of above
         problems.append('BatchNorm of the backbone keeps its first statistics, mean 0 and variance '
                         '1 (norm_eval=True), since nothing is loaded: set norm_eval=False and, if '
                         f'the memory allows, 8 images a GPU; or load weights, {_WEIGHTS}')
-    elif any(layer.affine and not layer.weight.requires_grad for layer in norms) and not stages:
+    elif fixed and not stages:
         problems.append('BatchNorm\'s scales and shifts are frozen at 1 and 0, since nothing is '
                         'loaded: set norm_cfg=dict(type=\'BN\', requires_grad=True)')
     return problems + _untrained_masks(backbone)

@@ -14,13 +14,22 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 _IMAGES_ON_CPU = 2
+_GROWTH = 10  # of the loss, from which on a step is one too large
 
 
 @dataclass(frozen=True)
 class Step:
-    """A training step: losses by name, images in it, images in the training set, and what was warned
-    of."""
+    """A training step.
+
+    Attributes:
+        losses: by name.
+        after: the loss of the same images after the step.
+        images: in the batch.
+        dataset: images in the training set.
+        warned: what was warned of.
+    """
     losses: dict[str, float]
+    after: float
     images: int
     dataset: int
     warned: list[str]
@@ -81,8 +90,11 @@ class Trial:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
             losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+            with torch.no_grad():
+                data = runner.model.data_preprocessor(batch, True)
+                again = runner.model.parse_losses(runner.model._run_forward(data, mode='loss'))[0]
         numbers = {name: float(value) for name, value in losses.items()}
-        return Step(numbers, len(batch['inputs']), len(loader.dataset),
+        return Step(numbers, float(again), len(batch['inputs']), len(loader.dataset),
                     [str(warning.message) for warning in caught])
 
     @torch.no_grad()
@@ -103,12 +115,13 @@ class Trial:
         """Whether the config has a validation."""
         return self.cfg.get('val_cfg') is not None
 
-    def broken_weights(self) -> list[str]:
-        """Parameters that are no longer finite."""
-        return [name for name, parameter in self.runner.model.named_parameters()
-                if not parameter.isfinite().all()]
 
-
-def not_finite(losses: dict[str, float]) -> list[str]:
-    """Names of the losses that are NaN or infinite."""
-    return [name for name, value in losses.items() if not math.isfinite(value)]
+def broken(step: Step) -> str:
+    """What is wrong with the losses of a step; '' where nothing is."""
+    wrong = [name for name, value in step.losses.items() if not math.isfinite(value)]
+    if wrong:
+        return f'{", ".join(wrong)} is not finite in the first step'
+    before = step.losses.get('loss', 0)
+    if not step.after <= _GROWTH * abs(before) + _GROWTH:
+        return f'the first step takes the loss from {before:.3g} to {step.after:.3g}'
+    return ''

@@ -32,7 +32,7 @@ _KNOWN = (
      'others'),
     (r'URLError|ConnectionError|name resolution|Max retries|not be downloaded', 'without internet, '
      'fetch the file elsewhere and name it as a local path'),
-    (r'gt_masks|polygons|segmentation', 'the model learns masks and the annotations have none: take '
+    (r'gt_masks|polygons|segmentation|KeyError: .mask', 'the model or its pipeline learns masks and the annotations have none: take '
      'a config that detects boxes, or add segmentation to each annotation'),
     (r'is not in results', 'the evaluator asks for a metric that the model does not give: set '
      'metric=\'bbox\''),
