@@ -1,6 +1,7 @@
-"""What an environment needs to run this project, checked part by part, with the fix for each fault.
+"""What an environment, or a config, needs to train; checked part by part, with the fix for each fault.
 
     python -m gmconv_mmdet.doctor [--json] [--environment]     # or tools/doctor.py
+    python -m gmconv_mmdet.doctor CONFIG [--help]              # preflight of a config
 
 Exit code 1 if something is broken, 0 otherwise (warnings included).
 """
@@ -347,12 +348,30 @@ def explain() -> str:
                       '`python -m gmconv_mmdet.doctor` tells more']) if faults else ''
 
 
+def check_config(arguments: list[str]) -> int:
+    """The preflight of a config, which needs a sound environment; returns the exit status."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            from gmconv_mmdet.preflight.command import main as preflight
+    except Exception as error:
+        # What the import of a broken environment says has lines; the first tells what is wrong.
+        sys.stdout.write(f'fault  environment    {reason(error)[:400]}. `python -m '
+                         'gmconv_mmdet.doctor` without a config tells what to install\n')
+        return 1
+    return preflight(arguments)
+
+
 def main() -> int:
     if 'gmconv_mmdet' in sys.modules:
         # `python -m` has imported the package, perhaps half of it: look with a fresh interpreter.
         code = f'import runpy; runpy.run_path({__file__!r}, run_name="__main__")'
         return subprocess.call([sys.executable, '-c', code, *sys.argv[1:]])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    if sys.argv[1:] and not sys.argv[1].startswith('-'):
+        return check_config(sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog='doctor.py CONFIG checks a config of mmdet instead: '
+        'data, classes, start weights, a training step, an evaluated image (doctor.py CONFIG --help)')
     parser.add_argument('--json', action='store_true', help='print a list of objects')
     parser.add_argument('--environment', action='store_true',
                         help='check what the project builds on, and leave the project itself out')

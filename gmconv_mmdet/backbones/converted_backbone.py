@@ -34,10 +34,7 @@ class ConvertedBackbone(nn.Module):
     def _warn_of_random_frozen_weights(self) -> None:
         if names_start_weights(self):
             return
-        # A RefConv's basis is a buffer, always frozen; one never loaded is an error of its own.
-        stages = {stage_of(name): None for name, layer in self.named_modules()
-                  if isinstance(layer, nn.Conv2d) and isinstance(layer.weight, nn.Parameter)
-                  and not layer.weight.requires_grad}
+        stages = frozen_stages(self)
         if stages:
             print_log(
                 f'Frozen at random weights (frozen_stages={getattr(self, "frozen_stages", None)}, '
@@ -46,6 +43,15 @@ class ConvertedBackbone(nn.Module):
                 'backbone init_cfg=dict(type=\'GMPretrained\', checkpoint=...), or train it from '
                 'scratch with frozen_stages=-1 and norm_eval=False.',
                 logger='current', level=logging.WARNING)
+
+
+def frozen_stages(backbone: nn.Module) -> list[str]:
+    """Stages with frozen convolutions. A RefConv's basis is a buffer, always frozen; one that was
+    never loaded is an error of its own."""
+    return list(dict.fromkeys(
+        stage_of(name) for name, layer in backbone.named_modules()
+        if isinstance(layer, nn.Conv2d) and isinstance(layer.weight, nn.Parameter)
+        and not layer.weight.requires_grad))
 
 
 def stage_of(name: str) -> str:

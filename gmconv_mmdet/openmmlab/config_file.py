@@ -54,6 +54,18 @@ def find_detector(model: Mapping, path: tuple[str, ...] = ()) -> tuple[tuple[str
     raise ValueError('the config has no model with a backbone, nothing to analyse')
 
 
+def find_key(node: Any, key: str, keys: tuple = ()) -> Iterator[tuple[tuple, Mapping]]:
+    """Every dictionary in ``node`` that has ``key``, with the way there."""
+    if isinstance(node, Mapping):
+        if key in node:
+            yield keys, node
+        for name, child in node.items():
+            yield from find_key(child, key, (*keys, name))
+    elif isinstance(node, (list, tuple)):
+        for i, child in enumerate(node):
+            yield from find_key(child, key, (*keys, i))
+
+
 def has_environment_variables(cfg: Config) -> bool:
     """Whether a config, or a base of it, has ``{{$NAME:default}}``: MMEngine puts in what the
     variable is on this machine, now."""

@@ -1,6 +1,8 @@
 """The weights that an ``init_cfg`` names for the start of a training."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch.nn as nn
 
 
@@ -22,9 +24,15 @@ def _entries(module: nn.Module) -> list[dict]:
     return [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
 
 
+def start_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, dict]]:
+    """Every entry of an ``init_cfg`` that loads a checkpoint: name of the module, module, entry."""
+    for name, module in model.named_modules():
+        yield from ((name, module, cfg) for cfg in _entries(module) if _is_pretrained(cfg))
+
+
 def names_start_weights(model: nn.Module) -> bool:
     """Whether the ``init_cfg`` of ``model`` or of a part of it loads a checkpoint."""
-    return any(_is_pretrained(cfg) for module in model.modules() for cfg in _entries(module))
+    return any(True for _ in start_weights(model))
 
 
 def leave_out_start_weights(model: nn.Module) -> None:

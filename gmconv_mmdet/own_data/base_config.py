@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from ..openmmlab.config_file import config_scope, find_detector, read_config
+from ..openmmlab.config_file import config_scope, find_detector, find_key, read_config
 from ..openmmlab.mim_files import shipped
 from ..openmmlab.plain_backbone import plain_backbone, type_name
 from .coco_files import OwnDataError
@@ -75,18 +75,6 @@ def dataset_of(cfg: Config, split: str) -> Mapping:
     for key in dataset_keys(cfg, split):
         node = node[key]
     return node
-
-
-def find_key(node: Any, key: str, keys: Keys = ()) -> Iterator[tuple[Keys, Mapping]]:
-    """Every dictionary in ``node`` that has ``key``, with the way there."""
-    if isinstance(node, Mapping):
-        if key in node:
-            yield keys, node
-        for name, child in node.items():
-            yield from find_key(child, key, (*keys, name))
-    elif isinstance(node, (list, tuple)):
-        for i, child in enumerate(node):
-            yield from find_key(child, key, (*keys, i))
 
 
 def has_key(node: Any, key: str) -> bool:

@@ -1,19 +1,17 @@
 """A user's COCO-format annotation file: read, checked, divided into two."""
 from __future__ import annotations
 
-import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..messages import shortened
+from ..preflight.annotation_file import check_entries, read_annotations, unknown_categories
+from ..preflight.boxes import check_format
+from ..preflight.classes import different_orders
+from ..preflight.image_files import check_images
 
-NEEDED = {'images': ('id', 'file_name', 'width', 'height'),
-          'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
-          'categories': ('id', 'name')}
 CONVERTER = ('globox converts folders in VOC\'s and YOLO\'s format (pip install globox; '
              'docs/own_data.md has the commands)')
 
@@ -56,91 +54,25 @@ def read_set(annotations: str | Path, images: str | Path) -> AnnotatedSet:
 
     Raises:
         OwnDataError: a folder in place of a file, not COCO's format for detection, entries without
-            what mmdet reads, categories of one name, images that are not there, no box.
+            what mmdet reads, categories of one name, boxes in another format, images that are not
+            there or damaged, no box.
     """
     path, folder = Path(annotations).expanduser().absolute(), Path(images).expanduser().absolute()
-    if path.is_dir():
-        raise OwnDataError(f'{path} is a folder, where a COCO annotation file (.json) is wanted. '
-                           f'{CONVERTER}')
-    if not path.is_file():
-        raise OwnDataError(f'no annotation file {path}')
-    if not folder.is_dir():
-        raise OwnDataError(f'no image folder {folder}: give the folder that file_name in '
-                           f'{path.name} starts from')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError) as error:
-        raise OwnDataError(f'{path} is not readable as JSON ({error}). {CONVERTER}') from error
-    _check_entries(content, path)
-    _check_categories(content, path)
-    _check_images(content['images'], path, folder)
+    content, problems = read_annotations(path, 'Give the path of a COCO annotation file')
+    if content is None:
+        raise OwnDataError(f'{problems[0]}. {CONVERTER}')
+    # What follows takes the entries that were looked at before for sound.
+    problems = check_entries(content, path) or (
+        unknown_categories(content, path) + check_format(content, path)
+        + check_images(content, path, folder, f'Give the folder that file_name in {path.name} '
+                       'starts from'))
+    if problems:
+        raise OwnDataError('; '.join(problems))
     found = AnnotatedSet(path, folder, content)
     if not found.boxes():
         raise OwnDataError(f'{path} has no box of at least one pixel that is no crowd: there is '
                            'nothing to learn')
     return found
-
-
-def _check_entries(content: Any, path: Path) -> None:
-    if not isinstance(content, dict):
-        raise OwnDataError(f'{path} holds a {type(content).__name__}, not the object with images, '
-                           f'annotations and categories of COCO\'s format. {CONVERTER}')
-    for kind, needed in NEEDED.items():
-        entries = content.get(kind)
-        if not isinstance(entries, list):
-            raise OwnDataError(f'{path} has no list "{kind}": a COCO file for detection '
-                               '(instances_*.json) is wanted')
-        for number, entry in enumerate(entries):
-            lacking = needed if not isinstance(entry, dict) else [k for k in needed
-                                                                  if k not in entry]
-            if lacking:
-                hint = ': add width times height of the bbox' if list(lacking) == ['area'] else ''
-                raise OwnDataError(f'{path}: entry {number} of {kind} lacks {", ".join(lacking)}, '
-                                   f'which mmdet reads{hint}')
-        ids = Counter(str(entry['id']) for entry in entries)
-        twice = [id_ for id_, count in ids.items() if count > 1]
-        if twice:
-            raise OwnDataError(f'{path}: {kind} have the same id: {shortened(twice)}. Give each '
-                               'its own')
-    images = {image['id'] for image in content['images'] if _is_size(image)}
-    if len(images) < len(content['images']):
-        raise OwnDataError(f'{path}: images need a width and a height of at least 1 pixel')
-    categories = {category['id'] for category in content['categories']}
-    for a in content['annotations']:
-        box = a['bbox']
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-            raise OwnDataError(f'{path}: bbox of annotation {a["id"]} must be four finite numbers '
-                               f'[x, y, width, height], got {box!r}')
-        if a['image_id'] not in images or a['category_id'] not in categories:
-            raise OwnDataError(f'{path}: annotation {a["id"]} belongs to image {a["image_id"]} and '
-                               f'category {a["category_id"]}, one of which the file does not list')
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
-
-
-def _is_size(image: dict) -> bool:
-    return all(_is_number(image[side]) and image[side] >= 1 for side in ('width', 'height'))
-
-
-def _check_categories(content: dict, path: Path) -> None:
-    names = [category['name'] for category in content['categories']]
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise OwnDataError(f'{path}: every category needs a name, got {names!r}')
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise OwnDataError(f'{path} has two categories of the name {shortened(twice)}: mmdet tells '
-                           'categories apart by their names')
-
-
-def _check_images(images: list[dict], path: Path, folder: Path) -> None:
-    missing = [str(image['file_name']) for image in images
-               if not (folder / str(image['file_name'])).is_file()]
-    if missing:
-        raise OwnDataError(f'{len(missing)} of {len(images)} images of {path.name} are not in '
-                           f'{folder}: {shortened(missing)}. Give the folder that file_name starts '
-                           'from')
 
 
 def same_classes(train: AnnotatedSet, val: AnnotatedSet) -> None:
@@ -151,11 +83,10 @@ def same_classes(train: AnnotatedSet, val: AnnotatedSet) -> None:
     Raises:
         OwnDataError: the two files name other categories, or the same ones in another order.
     """
-    if train.classes != val.classes:
-        odd = sorted(set(train.classes) ^ set(val.classes))
-        what = (f'{shortened(odd)} in one of them only' if odd else 'the same in another order')
+    differ = different_orders(train.classes, val.classes)
+    if differ:
         raise OwnDataError(f'{train.annotations.name} and {val.annotations.name} need the same '
-                           f'categories in the same order, have {what}: mmdet numbers labels by '
+                           f'categories in the same order, have {differ}: mmdet numbers labels by '
                            'each file\'s order and would mix them up. Copy the list "categories" '
                            'and the ids that follow from it')
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..checkpoints.checkpoint_file import read_checkpoint
 from ..checkpoints.fetch import cache_path, resolve
 from ..messages import shortened
-from ..openmmlab.config_file import find_detector
+from ..openmmlab.config_file import find_detector, find_key
 from ..openmmlab.zoos import register_zoos
 from ..receptive_field.fpn_assignment import assign_levels, resized_boxes, roi_assignment
 from .advice import advise_anchors, advise_epochs, advise_scale
@@ -27,7 +27,6 @@ from .base_config import (
     base_scale,
     dataset_keys,
     dataset_of,
-    find_key,
     has_key,
     wants_masks,
 )

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from ..openmmlab.config_file import read_config
 from ..openmmlab.mim_files import shipped
+from ..preflight.boxes import numbered_zero
 from .base_config import has_masks, read_base
 from .coco_files import OwnDataError, read_set, same_classes, split_set
 from .own_config import Options, config_text
@@ -85,9 +86,8 @@ def write_own_config(train: tuple[str, str], val: tuple[str, str] | None, base: 
         for path in written:
             path.unlink()
         raise
-    if val and any(a['id'] == 0 for a in validation.content['annotations']):
-        remarks = [*remarks, f'{val_annotations.name} numbers annotations from 0, and pycocotools '
-                   'counts the object with number 0 as missed: number from 1']
+    if val:
+        remarks = [*remarks, *numbered_zero(validation.content, val_annotations)]
     if not has_masks(cfg):
         remarks = [*remarks, 'the base has no convolutions of this package: configs/gmconv/ has '
                    'bases that do']

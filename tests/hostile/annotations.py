@@ -37,11 +37,12 @@ def checks(root: Path, mode: str = 'sample', change: Callable = lambda cfg: None
         here = Path(__file__).parent
         cfg = copy.deepcopy(_config(str(here)))  # of a folder without data: COCO 2017's names
         data = find_coco_folder(root)
-        for split in ('train', 'val'):
+        for split, part in (('train', 'train'), ('val', 'val'), ('test', 'val')):
             dataset = cfg[f'{split}_dataloader'].dataset
             dataset.data_root = str(data.root)
-            dataset.ann_file = getattr(data, f'{split}_annotations')
-            dataset.data_prefix = dict(img=getattr(data, f'{split}_images'))
+            dataset.ann_file = getattr(data, f'{part}_annotations')
+            dataset.data_prefix = dict(img=getattr(data, f'{part}_images'))
+        cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = str(data.path('val_annotations'))
         change(cfg)
         said = []
         problems = check_data(cfg, mode, remark=lambda text: said.append(f'preflight: {text}'))
@@ -124,7 +125,7 @@ EDITS = {
                                         '1 of 9 annotations .* are no objects'),
     'no image': (lambda c: c.update(images=[], annotations=[]), 'lists no image'),
     'no annotation': (lambda c: c.update(annotations=[]), 'no annotation of any class'),
-    'an image without its width': (lambda c: c['images'][0].pop('width'), 'lack one of .*width'),
+    'an image without its width': (lambda c: c['images'][0].pop('width'), 'lack width, which mmdet reads'),
     'a width as text': (first_image(width='96'), 'no whole number of at least 1'),
     'a width of 0': (first_image(width=0), 'no whole number of at least 1'),
     'another size than the image has': (first_image(width=97), 'is 96x96 pixels, not 97x96'),
@@ -150,7 +151,7 @@ EDITS = {
                                     'not four finite numbers'),
     'an area as text': (first_box(area='12'), 'area that is no finite number'),
     'an annotation without a box': (lambda c: c['annotations'][0].pop('bbox'),
-                                    'lack one of .*bbox'),
+                                    'lack bbox, which mmdet reads'),
 }
 for _fault, (_edit, _says) in EDITS.items():
     @case('annotations', _fault, CHECK, refused=_says)

@@ -185,18 +185,18 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-    (lambda c: c.pop('categories'), 'no list "categories"'),
-    (lambda c: c['annotations'][0].pop('area'), 'lacks area.*width times height'),
-    (lambda c: c['annotations'][0].update(bbox=[1, 2, 3]), 'bbox of annotation 1 must be four'),
+    (lambda c: c.pop('categories'), 'lacks the list categories'),
+    (lambda c: c['annotations'][0].pop('area'), 'lack area.*width times height'),
+    (lambda c: c['annotations'][0].update(bbox=[1, 2, 3]), 'not four finite numbers'),
     (lambda c: c['annotations'][0].update(bbox=[1, 2, float('nan'), 3]), 'four finite numbers'),
-    (lambda c: c['annotations'][0].update(image_id=99), 'belongs to image 99'),
-    (lambda c: c['annotations'][1].update(id=1), 'annotations have the same id: 1'),
+    (lambda c: c['annotations'][0].update(image_id=99), 'belong to images that it lacks'),
+    (lambda c: c['annotations'][1].update(id=1), 'ids of annotations .* more than once'),
     (lambda c: c['images'][0].update(file_name='gone.png'), '1 of 4 images .*gone.png'),
-    (lambda c: c['images'][0].update(width=0), 'a width and a height'),
-    (lambda c: c['categories'][1].update(name='ore'), 'two categories of the name ore'),
+    (lambda c: c['images'][0].update(width=0), 'a width or height that is no whole'),
+    (lambda c: c['categories'][1].update(name='ore'), 'two categories named ore'),
     (lambda c: c['annotations'].clear(), 'no box'),
     (lambda c: [a.update(iscrowd=1) for a in c['annotations']], 'no box'),
-    (lambda c: c['annotations'].append(7), 'entry 4 of annotations lacks'),
+    (lambda c: c['annotations'].append(7), '1 of 5 annotations .* are no objects'),
 ])
 def test_broken_annotations(tmp_path, change, message):
     annotations, images = write_set(tmp_path)
@@ -211,9 +211,9 @@ def test_files_that_are_no_annotations(tmp_path):
     annotations, images = write_set(tmp_path)
     with pytest.raises(OwnDataError, match='is a folder.*globox'):
         read_set(tmp_path, images)
-    with pytest.raises(OwnDataError, match='no annotation file'):
+    with pytest.raises(OwnDataError, match='annotation file .* is not there'):
         read_set(tmp_path / 'none.json', images)
-    with pytest.raises(OwnDataError, match='no image folder'):
+    with pytest.raises(OwnDataError, match='image folder .* is not there'):
         read_set(annotations, tmp_path / 'none')
     (tmp_path / 'text.json').write_text('<annotation>')
     with pytest.raises(OwnDataError, match='not readable as JSON.*globox'):
