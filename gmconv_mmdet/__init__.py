@@ -40,7 +40,7 @@ def __getattr__(name: str):
 
 # `python -m gmconv_mmdet.doctor` has to run where nothing of this can be imported, and says why.
 if sys.argv[:1] != ['-m']:
-    from .conversion import conversion_report, convert_gmconv, fold_gmconv
+    from .conversion import conversion_report, convert_gmconv, edit_layers, fold_gmconv
     from .layers import GMConv2d, RefConv2d, SigmaPredictor, gaussian_mask, refocus
     from .pretrained import load_pretrained
     if not _MISSING:
@@ -64,8 +64,8 @@ if sys.argv[:1] != ['-m']:
 __all__ = [
     'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMResNet', 'RefConv2d',
     'RefConvBackbone', 'SigmaLogHook', 'SigmaPredictor', '__version__',
-    'analyze_receptive_field', 'area_ratio', 'conversion_report', 'convert_gmconv', 'fold_gmconv',
-    'gaussian_mask', 'load_pretrained', 'refocus',
+    'analyze_receptive_field', 'area_ratio', 'conversion_report', 'convert_gmconv', 'edit_layers',
+    'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
 ]
 if _MISSING:
     __all__ = [name for name in __all__ if name not in _OPENMMLAB]

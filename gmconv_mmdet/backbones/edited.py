@@ -13,76 +13,19 @@ The result is the backbone itself: its class, its module names and its checkpoin
 """
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
-import torch
 import torch.nn as nn
 from mmengine.registry import MODELS
 
-CHANGEABLE = ('kernel_size', 'stride', 'padding', 'dilation')
+from ..conversion.edit_layers import edit_layers
 
 
 @MODELS.register_module('EditedBackbone')
 def edited_backbone(backbone: dict, edits: Mapping[str, Mapping[str, Any] | None]) -> nn.Module:
-    """Build ``backbone`` and change its layers.
+    """Build ``backbone`` (config of a registered one) and change its layers.
 
-    Args:
-        backbone: config of a registered backbone.
-        edits: by module name, ``None`` to take a pooling layer out, or new values of a
-            convolution's or pooling's ``kernel_size``, ``stride``, ``padding``, ``dilation``. A new
-            kernel size without ``padding`` is padded by half. Its weights start afresh and are
-            trained even where
-            the layer was frozen: no checkpoint fits them.
-
-    Raises:
-        ValueError: if there is no such layer, or it has no such parameter.
+    ``edits`` and errors are those of :func:`gmconv_mmdet.edit_layers`.
     """
-    model = MODELS.build(backbone)
-    for name, values in edits.items():
-        try:
-            layer = model.get_submodule(name)
-        except AttributeError as error:
-            raise ValueError(f'{type(model).__name__} has no layer {name!r} to edit') from error
-        if values is None:
-            _take_out(model, name, layer)
-        else:
-            _change(name, layer, values)
-    return model
-
-
-def _take_out(model: nn.Module, name: str, layer: nn.Module) -> None:
-    if list(layer.parameters()) or not hasattr(layer, 'kernel_size'):
-        raise ValueError(f'only a pooling layer can be taken out; {name} is {layer}')
-    parent, _, child = name.rpartition('.')
-    setattr(model.get_submodule(parent), child, nn.Identity())
-
-
-def _change(name: str, layer: nn.Module, values: Mapping[str, Any]) -> None:
-    unknown = [key for key in values if key not in CHANGEABLE or not hasattr(layer, key)]
-    if unknown:
-        raise ValueError(f'{name} ({type(layer).__name__}) has no {", ".join(unknown)} to edit; '
-                         f'known are {", ".join(CHANGEABLE)}')
-    values = {key: _like(getattr(layer, key), value) for key, value in values.items()}
-    if 'kernel_size' in values and 'padding' not in values:
-        dilation = values.get('dilation', getattr(layer, 'dilation', 1))
-        values['padding'] = _half(values['kernel_size'], dilation)
-    for key, value in values.items():
-        setattr(layer, key, value)
-    if 'kernel_size' in values and getattr(layer, 'weight', None) is not None:
-        old = layer.weight
-        layer.weight = nn.Parameter(torch.empty(
-            *old.shape[:2], *_like((0, 0), layer.kernel_size), dtype=old.dtype, device=old.device))
-        layer.reset_parameters()
-
-
-def _like(old: Any, value: Any) -> Any:
-    """``value`` as a pair where the layer keeps pairs (convolutions; pooling keeps numbers)."""
-    if isinstance(value, (list, tuple)):
-        return tuple(value)
-    return (value, value) if isinstance(old, tuple) else value
-
-
-def _half(kernel: Any, dilation: Any) -> Any:
-    if isinstance(kernel, tuple):
-        return tuple(d * (k - 1) // 2 for k, d in zip(kernel, _like((1, 1), dilation)))
-    return (kernel - 1) // 2
+    return edit_layers(MODELS.build(backbone), edits, inplace=True)
