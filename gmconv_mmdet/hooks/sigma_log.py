@@ -84,8 +84,7 @@ class SigmaLogHook(Hook):
 
     @master_only
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if runner._resume:
-            self._resumed = checkpoint.get(STATE)
+        self._resumed = checkpoint.get(STATE)
 
     @master_only
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -104,7 +103,7 @@ class SigmaLogHook(Hook):
                               [wrapper])
         self._drift = SigmaDrift({name: _own(layer) for name, layer in self._layers.items()},
                                  [one.optimizer for one in self._wrappers])
-        if self._resumed:
+        if self._resumed and runner.iter:  # not for weights to start from (`load_from`)
             self._drift.load_state_dict(self._resumed)
         if not self._drift.known:
             logger.info('SigmaLogHook: what weight decay does to the masks is known of SGD and '

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch.nn as nn
 from mmengine.logging import print_log
-from mmengine.model.weight_init import update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 
 from ..messages import shortened
 from ..pretrained.detector import FEATURES, load_detector
 from ..pretrained.load import load_pretrained
+from .private_api import note_initialisation
 
 
 @WEIGHT_INITIALIZERS.register_module(name='GMPretrained')
@@ -59,5 +59,4 @@ class GMPretrainedInit:
                 'and have no place in this network: it starts from an approximation, the masks of '
                 f'the predictors\' biases ({shortened(report.approximated)}). gm_stem=\'dynamic\' '
                 'would keep them.', logger='current', level=logging.WARNING)
-        if hasattr(module, '_params_init_info'):
-            update_init_info(module, init_info=f'GMPretrainedInit: load from {self.checkpoint}')
+        note_initialisation(module, f'GMPretrainedInit: load from {self.checkpoint}')

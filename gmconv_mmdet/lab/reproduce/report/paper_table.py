@@ -175,7 +175,6 @@ def csv_text(table: Table) -> str:
 def draw_gains(table: Table, path: Path) -> None:
     """A PNG with a panel a detector: gains in AP for small, medium and large objects, the paper's
     as hollow bars, ours as filled ones, with the spread over seeds. Rows with GMConv only."""
-    import matplotlib
     from matplotlib.figure import Figure
     detectors = list(dict.fromkeys(row.detector for row in table.paper))
     sizes = {'APS': 'small', 'APM': 'medium', 'APL': 'large'}
