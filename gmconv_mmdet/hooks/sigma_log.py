@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -235,5 +236,5 @@ def _few(names: list[str]) -> str:
     return ', '.join(names[:3]) + (f' and {len(names) - 3} others' if len(names) > 3 else '')
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def _unwrapped(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model

@@ -1,7 +1,7 @@
-"""CIFAR-10 in one file: a whole training with plain, GMConv or RefConv layers, in plain torch.
+r"""CIFAR-10 in one file: a whole training with plain, GMConv or RefConv layers, in plain torch.
 
     python -m gmconv_mmdet.lab.cifar10 train --data FOLDER --variant plain sgm gm --seeds 0 1
-    python -m gmconv_mmdet.lab.cifar10 train --data FOLDER --variant refconv plain \\
+    python -m gmconv_mmdet.lab.cifar10 train --data FOLDER --variant refconv plain \
         --warm-start 'work_dirs/cifar10/resnet20-plain-seed{seed}.pth'
     python -m gmconv_mmdet.lab.cifar10 report work_dirs/cifar10/*.json
 
@@ -25,6 +25,7 @@ import platform
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -338,7 +339,7 @@ def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> bool
         history.append(entry)
         state = dict(settings=settings, model=network.state_dict(), velocity=split.velocity,
                      change=split.change, optimizer=optimizer.state_dict(), history=history)
-        write_whole(checkpoint, lambda part: torch.save(state, part))
+        write_whole(checkpoint, partial(torch.save, state))
         print(f'{name}: epoch {epoch + 1} of {args.epochs}, lr {lr:g}, loss {mean_loss:.4f}, '
               f'accuracy {entry["accuracy"]:.2f} %, {entry["seconds"]:.1f} s', flush=True)
         write_results(results, settings, history)
@@ -357,7 +358,7 @@ def write_results(path: Path, settings: dict, history: list[dict]) -> None:
     write_text(path, json.dumps(content) + '\n')
 
 
-def versions(settings: dict) -> dict[str, str]:
+def versions(settings: dict) -> dict[str, object]:
     try:
         commit = subprocess.run(['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD'],
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

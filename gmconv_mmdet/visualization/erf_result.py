@@ -72,10 +72,7 @@ class ErfResult:
 
     @classmethod
     def load(cls, path: Path) -> ErfResult:
-        """
-        Raises:
-            ValueError: the file wasn't written by :meth:`save`.
-        """
+        """From a file of :meth:`save`; any other is a ``ValueError``."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file['about']))

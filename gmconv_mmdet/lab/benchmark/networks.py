@@ -55,7 +55,7 @@ def build_network(network: str, variant: str, frozen_stages: int = -1) -> nn.Mod
         raise ValueError(f'network must be one of {NETWORKS} and variant one of {VARIANTS}, got '
                          f'{network!r}, {variant!r}')
     name = variant.replace(_FOLDED, '')
-    options = copy.deepcopy(_BACKBONES[name])
+    options: dict = copy.deepcopy(_BACKBONES[name])
     backbone = dict(type='GMResNet' if 'gm_stem' in options else 'mmdet.ResNet', depth=50,
                     frozen_stages=frozen_stages, norm_eval=frozen_stages >= 0, **options)
     torch.manual_seed(0)
