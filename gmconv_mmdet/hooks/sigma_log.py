@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..layers import GMConv2d, gaussian_mask
 from ..layers.find_layers import gm_layers
+from ..messages import shortened
 from ..visualization.masks import both_axes, describe_masks, extent, stage_averages, write_csv
 from .sigma_drift import SigmaDrift
 
@@ -203,11 +204,11 @@ class SigmaLogHook(Hook):
         still = [name for name in trained if name not in self._learned]
         said = []
         if flat:
-            said.append(f'the masks of {_few(flat)} are flat, all entries at least {FLAT}: these '
+            said.append(f'the masks of {shortened(flat)} are flat, all entries at least {FLAT}: these '
                         'layers are plain convolutions, and their sigmas get next to no gradient. '
                         'Start with a smaller init_sigma; a dynamic mask needs a normalised input')
         if still:
-            said.append(f'no gradient has reached the masks of {_few(still)}: they do not learn. '
+            said.append(f'no gradient has reached the masks of {shortened(still)}: they do not learn. '
                         'Does the loss depend on these layers?')
         if not trained:
             said.append('all masks are frozen (requires_grad=False): they do not learn')
@@ -230,10 +231,6 @@ class SigmaLogHook(Hook):
 def _own(layer: GMConv2d) -> nn.Parameter:
     """What is followed of a layer: its sigma, or the predictor's bias."""
     return layer.sigma_predictor.b1 if layer.dynamic else layer.sigma
-
-
-def _few(names: list[str]) -> str:
-    return ', '.join(names[:3]) + (f' and {len(names) - 3} others' if len(names) > 3 else '')
 
 
 def _unwrapped(model: Any) -> nn.Module:
