@@ -15,8 +15,8 @@ from gmconv_mmdet.visualization.masks import (
     COLUMNS,
     describe_masks,
     predicted_sigmas,
-    stage_averages,
     shown_stage,
+    stage_averages,
     write_csv,
 )
 
