@@ -1,3 +1,4 @@
+"""Backbones with masked or refocused convolutions."""
 from .cifar_resnet import CifarResNet
 from .gm_backbone import GMBackbone
 from .gm_resnet import GMResNet

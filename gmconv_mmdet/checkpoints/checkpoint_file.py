@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from .safe_pickle import NumpyMissing, RefusedObject, UnusableTensor
 from .torch_file import ZIP_START, NoDevice, NotTorch, read_archive, read_old_format
@@ -23,7 +24,7 @@ class UnreadableCheckpoint(CheckpointError, pickle.UnpicklingError):
     which falls back on something else still does."""
 
 
-def read_checkpoint(path: str | Path, map_location='cpu') -> dict:
+def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
     """The content of a checkpoint file.
 
     Args:
@@ -72,7 +73,7 @@ def _refuse_other_files(path: Path, start: bytes) -> None:
         raise UnreadableCheckpoint(f'{path} {says}')
 
 
-def _read_torch(path: Path, start: bytes, map_location) -> object:
+def _read_torch(path: Path, start: bytes, map_location: Any) -> object:
     try:
         if not start.startswith(ZIP_START):
             return read_old_format(path, map_location)
@@ -102,7 +103,7 @@ def _read_torch(path: Path, start: bytes, map_location) -> object:
                                    f'({_first_sentence(error)}): fetch it again') from error
 
 
-def _read_safetensors(path: Path) -> dict:
+def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:

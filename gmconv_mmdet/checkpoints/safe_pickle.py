@@ -16,7 +16,7 @@ import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO, Dict
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch import Tensor
 try:
     import numpy as np
 except ImportError:  # then find_class stops at the first object of numpy's
-    np = None
+    np = None  # type: ignore[assignment]
 
 _HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 # A HistoryBuffer pickles its table of statistics, as `getattr(HistoryBuffer, 'mean')` and so on.
@@ -63,10 +63,10 @@ class NumpyMissing(RefusedObject):
 class _Maker:
     """Stands in for a class or function that a file names: what is called in its place."""
     name: str
-    call: Callable
+    call: Callable[..., Any]
 
 
-def load(file: BinaryIO, storage: Callable | None = None) -> object:
+def load(file: BinaryIO, storage: Callable[..., Tensor] | None = None) -> Any:
     """Read one pickle.
 
     Args:
@@ -80,7 +80,7 @@ def load(file: BinaryIO, storage: Callable | None = None) -> object:
     return _Unpickler(file, storage).load()
 
 
-class _Opcodes(dict):
+class _Opcodes(Dict[int, Any]):
 
     def __missing__(self, opcode: int) -> None:
         raise pickle.UnpicklingError(f'unknown opcode {opcode}')
@@ -88,7 +88,11 @@ class _Opcodes(dict):
 
 class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be replaced
 
-    def __init__(self, file: BinaryIO, storage: Callable | None) -> None:
+    stack: list[Any]
+    append: Callable[[object], None]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, file: BinaryIO, storage: Callable[..., Tensor] | None) -> None:
         super().__init__(file, encoding='utf-8')
         self.storage = storage
 
@@ -125,7 +129,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
             _check_dtype_state(state)
         elif type(built) is OrderedDict:
             if type(state) is dict and '_metadata' in state:  # of nn.Module.state_dict()
-                built._metadata = state['_metadata']
+                vars(built)['_metadata'] = state['_metadata']
         elif f'{type(built).__module__}.{type(built).__name__}' == _HISTORY:
             _fill_history(built, state)
         else:
@@ -139,7 +143,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
         value, key = self.stack.pop(), self.stack.pop()
         self._set([key, value])
 
-    def _set(self, items: list) -> None:
+    def _set(self, items: list[Any]) -> None:
         if type(self.stack[-1]) not in (dict, OrderedDict):
             raise RefusedObject(f'items of {_what(self.stack[-1])}')
         self.stack[-1].update(zip(map(_plain_key, items[::2]), items[1::2]))
@@ -151,7 +155,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose opcodes can be 
     def append_one(self) -> None:
         self._extend([self.stack.pop()])
 
-    def _extend(self, items: list) -> None:
+    def _extend(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
             raise RefusedObject(f'entries of {_what(self.stack[-1])}')
         self.stack[-1].extend(items)
@@ -192,8 +196,8 @@ def _plain_key(key: object) -> object:
 
 # Tensors
 
-def _tensor(flat: Tensor, offset: int, size: tuple, stride: tuple, requires_grad: bool = False,
-            hooks: object = None, metadata: object = None) -> Tensor:
+def _tensor(flat: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...],
+            requires_grad: bool = False, hooks: object = None, metadata: object = None) -> Tensor:
     """Stands in for ``torch._utils._rebuild_tensor_v2``."""
     if not isinstance(flat, Tensor) or metadata:
         raise RefusedObject('a tensor of another kind than torch.save writes of weights')
@@ -201,8 +205,9 @@ def _tensor(flat: Tensor, offset: int, size: tuple, stride: tuple, requires_grad
     return tensor.requires_grad_() if requires_grad else tensor
 
 
-def _tensor_of_bytes(flat: Tensor, offset: int, size: tuple, stride: tuple, requires_grad: bool,
-                     hooks: object, dtype: torch.dtype, metadata: object = None) -> Tensor:
+def _tensor_of_bytes(flat: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...],
+                     requires_grad: bool, hooks: object, dtype: torch.dtype,
+                     metadata: object = None) -> Tensor:
     """Stands in for ``torch._utils._rebuild_tensor_v3``."""
     return _tensor(flat.view(dtype), offset, size, stride, requires_grad, hooks, metadata)
 
@@ -213,18 +218,19 @@ def _parameter(data: Tensor, requires_grad: bool, *hooks_and_state: object) -> t
     return torch.nn.Parameter(data, bool(requires_grad))
 
 
-def _tensor_with_attributes(maker: _Maker, kind: object, arguments: tuple,
+def _tensor_with_attributes(maker: _Maker, kind: object, arguments: tuple[Any, ...],
                             attributes: object) -> Tensor:
     """Stands in for ``torch._tensor._rebuild_from_type_v2``; attributes are left out."""
     if maker not in _TENSOR_MAKERS.values():
         raise RefusedObject('a tensor of another kind than torch.save writes of weights')
-    return maker.call(*arguments)
+    tensor: Tensor = maker.call(*arguments)
+    return tensor
 
 
 # numpy. Its own `dtype.__setstate__` and `_reconstruct` believe a file: one could make an array
 # whose bytes count as pointers.
 
-def _dtype(name: str, *how_to_copy: bool) -> np.dtype:
+def _dtype(name: str, *how_to_copy: bool) -> np.dtype[Any]:
     if type(name) is not str or name not in _PLAIN_DTYPES:
         shown = repr(name[:20]) if type(name) is str else 'without a name'
         raise RefusedObject(f'the numpy dtype {shown} (only plain numbers are read)')
@@ -239,12 +245,12 @@ def _check_dtype_state(state: object) -> None:
                             'numbers are read)')
 
 
-def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
+def _empty_array(kind: object, shape: object, code: object) -> np.ndarray[Any, Any]:
     """Stands in for ``numpy._core.multiarray._reconstruct``, which every array begins with."""
     return np.empty(0, np.int8)
 
 
-def _fill_array(array: np.ndarray, state: tuple) -> None:
+def _fill_array(array: np.ndarray[Any, Any], state: tuple[Any, ...]) -> None:
     version, shape, dtype, fortran, content = state
     if not isinstance(dtype, np.dtype) or type(content) is not bytes:
         raise RefusedObject('a numpy array without a plain dtype')
@@ -255,20 +261,21 @@ def _fill_array(array: np.ndarray, state: tuple) -> None:
         count *= length
     if count * dtype.itemsize != len(content):
         raise RefusedObject('a numpy array of another size than its content')
-    array.__setstate__((1, tuple(shape), dtype, bool(fortran), content))
+    array.__setstate__((1, tuple(shape), dtype, bool(fortran), content))  # type: ignore[arg-type]
 
 
-def _scalar(dtype: np.dtype, content: bytes) -> np.generic:
+def _scalar(dtype: np.dtype[Any], content: bytes) -> np.generic[Any]:
     """Stands in for ``numpy._core.multiarray.scalar``."""
     if not isinstance(dtype, np.dtype) or type(content) is not bytes or len(
             content) != dtype.itemsize:
         raise RefusedObject('a numpy number without a plain dtype')
-    return np.frombuffer(content, dtype, 1)[0]
+    number: np.generic[Any] = np.frombuffer(content, dtype, 1)[0]
+    return number
 
 
 # MMEngine's log histories
 
-def _history() -> object:
+def _history() -> Any:
     # Where MMEngine is loaded, its own class; it is what reads such files. Else something that
     # holds the same.
     mmengine = sys.modules.get('mmengine.logging')
@@ -279,7 +286,7 @@ def _history() -> object:
 class _History:
     """MMEngine's ``HistoryBuffer`` without what it can compute."""
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
 
@@ -295,7 +302,7 @@ def _statistic(owner: object, name: str) -> object:
     return getattr(type(_history()), name)
 
 
-def _fill_history(history: object, state: object) -> None:
+def _fill_history(history: Any, state: Any) -> None:
     statistics = state.get('statistics_methods', {}) if type(state) is dict else None
     if (type(statistics) is not dict or not set(state) <= _HISTORY_STATE
             or type(state.get('max_length')) is not int
@@ -310,28 +317,28 @@ def _fill_history(history: object, state: object) -> None:
 
 # What a file may name
 
-def _mapping(kind: type) -> Callable:
-    def make(entries: object = ()) -> object:
+def _mapping(kind: type) -> Callable[..., object]:
+    def make(entries: Any = ()) -> object:
         if type(entries) is dict:
             return kind(entries)
         return kind((_plain_key(key), value) for key, value in entries)
     return make
 
 
-def _counter(counts: dict) -> Counter:
+def _counter(counts: dict[Any, int]) -> Counter[Any]:
     if type(counts) is not dict:
         raise RefusedObject('a Counter without counts')
     return Counter(counts)
 
 
-_TENSOR_MAKERS = {name: _Maker(name, call) for name, call in {
+_TENSOR_CALLS: dict[str, Callable[..., Any]] = {
     'torch._utils._rebuild_tensor': _tensor,
     'torch._utils._rebuild_tensor_v2': _tensor,
     'torch._utils._rebuild_tensor_v3': _tensor_of_bytes,
     'torch._utils._rebuild_parameter': _parameter,
     'torch._utils._rebuild_parameter_with_state': _parameter,
-}.items()}
-_CALLS = {
+}
+_CALLS: dict[str, Callable[..., Any]] = {
     'torch._tensor._rebuild_from_type_v2': _tensor_with_attributes,
     'torch.Size': lambda sizes: torch.Size(sizes),
     'torch.device': lambda *name: torch.device(*name),
@@ -344,9 +351,10 @@ _CALLS = {
     'builtins.bytes': lambda: b'',
     'builtins.getattr': _statistic,
     # Older numpy wrote `numpy.core`, numpy >= 2 `numpy._core`.
-    **{f'numpy.{core}.multiarray.{name}': call for core in ('core', '_core') for name, call in {
-        '_reconstruct': _empty_array, 'scalar': _scalar}.items()},
+    **{f'numpy.{core}.multiarray.{name}': call for core in ('core', '_core') for name, call in (
+        ('_reconstruct', _empty_array), ('scalar', _scalar))},
 }
+_TENSOR_MAKERS = {name: _Maker(name, call) for name, call in _TENSOR_CALLS.items()}
 _MAKERS = {**_TENSOR_MAKERS, **{name: _Maker(name, call) for name, call in _CALLS.items()}}
 _VALUES = {
     'numpy.ndarray': 'numpy.ndarray',  # an argument of _reconstruct

@@ -14,7 +14,7 @@ import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class NoDevice(RuntimeError):
     """A device of tensors that this machine lacks; the message goes on after the file's name."""
 
 
-def read_archive(path: Path, map_location=None) -> object:
+def read_archive(path: Path, map_location: Any = None) -> object:
     """The content of a zip file of ``torch.save``.
 
     Raises:
@@ -64,7 +64,7 @@ def read_archive(path: Path, map_location=None) -> object:
         return load(io.BytesIO(archive.read(pickled)), storage)
 
 
-def read_old_format(path: Path, map_location=None) -> object:
+def read_old_format(path: Path, map_location: Any = None) -> object:
     """The content of a file that torch wrote before 1.6.
 
     Raises:
@@ -74,12 +74,12 @@ def read_old_format(path: Path, map_location=None) -> object:
     noted: dict[str, tuple[int, str, int]] = {}
     storages: dict[str, Tensor] = {}
 
-    def note(dtype: torch.dtype, key: str, location: str, numel: int, view=None) -> Tensor:
+    def note(dtype: torch.dtype, key: str, location: str, numel: int, view: Any = None) -> Tensor:
         noted[key] = numel, location, torch.empty(0, dtype=dtype).element_size()
         flat = torch.empty(numel, dtype=dtype, device='meta')
         return flat if view is None else flat[view[1]:view[1] + view[2]]
 
-    def storage(dtype: torch.dtype, key: str, location: str, numel: int, view=None) -> Tensor:
+    def storage(dtype: torch.dtype, key: str, location: str, numel: int, view: Any = None) -> Tensor:
         flat = _typed(storages[key], dtype, numel)
         return flat if view is None else flat[view[1]:view[1] + view[2]]
 
@@ -112,7 +112,7 @@ def _refuse_packed(entries: Iterable[zipfile.ZipInfo], size: int) -> None:
                        'fetch the file that torch saved')
 
 
-def _fill(content: Tensor, file: BinaryIO) -> None:
+def _fill(content: Tensor, file: Any) -> None:
     # Not content.numpy(): the core needs no numpy.
     memory = (ctypes.c_ubyte * content.numel()).from_address(content.data_ptr())
     target = memoryview(memory).cast('B')
@@ -131,7 +131,7 @@ def _typed(content: Tensor, dtype: torch.dtype, numel: int) -> Tensor:
     return flat
 
 
-def _placed(content: Tensor, location: str, map_location) -> Tensor:
+def _placed(content: Tensor, location: str, map_location: Any) -> Tensor:
     """A storage on the device that ``map_location``, as of ``torch.load``, gives it."""
     if callable(map_location):
         storage = getattr(content, 'untyped_storage', content.storage)()

@@ -78,11 +78,12 @@ def _refuse_expanded(tensors: Mapping[str, Tensor]) -> None:
         return tensor.numel() * tensor.element_size()
 
     def stored(tensor: Tensor) -> int:
-        return getattr(tensor, 'untyped_storage', tensor.storage)().nbytes()  # torch 1.13 has none
+        # torch 1.13 has no untyped_storage
+        return int(getattr(tensor, 'untyped_storage', tensor.storage)().nbytes())
 
     excess = {name: bytes_of(tensor) - stored(tensor) for name, tensor in tensors.items()}
     if sum(beyond for beyond in excess.values() if beyond > 0) > _MOST_EXPANDED:
-        name = max(excess, key=excess.get)
+        name = max(excess, key=lambda name: excess[name])
         tensor = tensors[name]
         raise CheckpointError(f'{name} of shape {tuple(tensor.shape)} would take '
                               f'{bytes_of(tensor):,} bytes, and {stored(tensor):,}'

@@ -34,7 +34,7 @@ def resume_candidates(pointer: Path, folder: Path, files: Iterable[Path]) -> Ite
     """
     named = read_pointer(pointer)
     written = {path: path.stat().st_mtime_ns for path in files}
-    newest_first = sorted(written, key=written.get, reverse=True)
+    newest_first = sorted(written, key=lambda path: written[path], reverse=True)
     ordered = newest_first
     if named:
         noted_at = pointer.stat().st_mtime_ns

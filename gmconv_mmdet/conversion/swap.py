@@ -6,6 +6,8 @@ initialisation. Names, weights and block classes stay as they are.
 """
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn as nn
 
 from ..layers import GMConv2d, RefConv2d
@@ -31,7 +33,7 @@ def check_gm_stem(gm_stem: str | None, gm_cfg: dict) -> None:
 
 
 
-def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **options) -> nn.Conv2d:
+def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **options: Any) -> nn.Conv2d:
     """A layer of ours that takes over the arguments and the very parameters of ``conv``.
 
     Args:
@@ -84,7 +86,7 @@ def become(conv: nn.Module, layer: nn.Conv2d) -> None:
     conv.__class__ = type(layer)
 
 
-def swap(module: nn.Module, names: list[str], kind: str = 'GMConv', **options) -> None:
+def swap(module: nn.Module, names: list[str], kind: str = 'GMConv', **options: Any) -> None:
     """Replace the named convolutions of ``module`` by layers of ours, in place.
 
     Args:

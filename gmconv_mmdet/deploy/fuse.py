@@ -142,7 +142,8 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     shipped = build_detector(new_cfg, state, 'the folded model')
 
     report = FuseReport(folded, averaged, _left(shipped), sorted(our_names() & set(names_in(
-        new_cfg.to_dict()))), feature_difference(shipped, reference), *targets, before=before)
+        new_cfg.to_dict()))), feature_difference(shipped, reference), targets[0], targets[1],
+                        before=before)
     if not report.difference <= TOLERANCE:
         raise FuseError(f'folded, the feature maps differ by {report.difference:.1e} of their '
                         f'largest value, more than {TOLERANCE:.0e}; nothing was written')

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import functools
-import types
 
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
+
+from ..openmmlab.private_api import coco_eval_replaced
 
 
 def faster_coco_eval():
@@ -26,7 +27,11 @@ def faster_coco_eval():
             super().summarize()
             # pycocotools' first number counts 100 detections an image and class, the five after it
             # the largest of `maxDets`: 1000 in mmdet. faster-coco-eval takes the largest for all.
-            self.stats[0] = self.all_stats[0] = self._summarize(1, maxDets=100)
+            at_100 = [count == 100 for count in self.params.maxDets]
+            precision = self.eval['precision'][:, :, :, 0, at_100]  # -1: nothing annotated
+            known = precision[precision > -1]
+            self.stats[0] = self.all_stats[0] = known.mean() if known.size else -1
+            self.print_function(f' AP with 100 detections an image and class: {self.stats[0]:0.3f}')
 
     return functools.partial(FasterCOCOeval, print_function=print)
 
@@ -36,7 +41,8 @@ class FastCocoMetric(CocoMetric):
     """:class:`mmdet.evaluation.CocoMetric`, the same numbers in a fraction of the time.
 
     Only the matching of boxes is another program's: files, arguments, metrics and their names are
-    mmdet's. Needs the faster-coco-eval package (the extra ``eval``).
+    mmdet's. Needs the faster-coco-eval package (the extra ``eval``). While it evaluates, mmdet's
+    ``CocoMetric`` uses that package in all threads of the process.
 
     OneDL's mmdet has a ``FasterCocoMetric`` of its own, with the same package.
 
@@ -57,13 +63,6 @@ class FastCocoMetric(CocoMetric):
         self._evaluator = faster_coco_eval()
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """As ``CocoMetric.compute_metrics``: its very code, for which the name ``COCOeval`` means
-        the faster class. mmdet's module stays as it is, for other metrics and other threads."""
-        original = CocoMetric.compute_metrics
-        if 'COCOeval' not in original.__code__.co_names:
-            raise RuntimeError('this version of mmdet evaluates in another way than '
-                               'FastCocoMetric knows: use CocoMetric')
-        compute = types.FunctionType(original.__code__,
-                                     {**original.__globals__, 'COCOeval': self._evaluator},
-                                     original.__name__, original.__defaults__, original.__closure__)
-        return compute(self, results)
+        """As ``CocoMetric.compute_metrics``."""
+        with coco_eval_replaced(self._evaluator):
+            return super().compute_metrics(results)

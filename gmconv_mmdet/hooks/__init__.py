@@ -1,3 +1,4 @@
+"""Hooks of a training: safe checkpoints, exact resume, logs of masks, divergence, folding."""
 from .divergence import DivergenceError, DivergenceHook
 from .exact_resume import ExactResumeHook
 from .fold import FoldGMConvHook

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import Dataset
+
+from ..openmmlab.private_api import configured_seed
 
 _VALIDATED = 'last_validation'  # after so many epochs or iterations; in the message hub
 _ITERATION, _SAMPLE = 1, 2  # what is seeded
@@ -59,7 +62,7 @@ class ExactResumeHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         # Here, for MMEngine takes the seed of the checkpoint over later on.
-        if runner._randomness_cfg.get('seed') is None:
+        if configured_seed(runner) is None:
             runner.logger.warning(
                 'ExactResumeHook: no seed is set, so a resumed training will not go on exactly as '
                 'an undisturbed one. Set randomness = dict(seed=0)')
@@ -84,10 +87,10 @@ class ExactResumeHook(Hook):
         if runner.val_loop is None or not isinstance(loop, (EpochBasedTrainLoop,
                                                             IterBasedTrainLoop)):
             return False
-        loop._decide_current_val_interval()
         done, end = self._done(runner), (runner.max_iters if self._by_iterations else
                                          runner.max_epochs)
-        return done >= loop.val_begin and (done % loop.val_interval == 0 or done == end)
+        interval = loop.dynamic_intervals[bisect(loop.dynamic_milestones, done + 1) - 1]
+        return done >= loop.val_begin and (done % interval == 0 or done == end)
 
     def _done(self, runner: Runner) -> int:
         return runner.iter if self._by_iterations else runner.epoch

@@ -28,6 +28,7 @@ from ..checkpoints.whole_checkpoint import (
     resume_candidates,
 )
 from ..files import part_name, rename_synced, write_text
+from ..openmmlab.private_api import resumes, start_checkpoint
 from ..openmmlab.start_weights import leave_out_start_weights
 
 POINTER = 'last_checkpoint'
@@ -71,14 +72,17 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_run(self, runner: Runner) -> None:
         """Before MMEngine looks for what to resume from."""
-        if runner._resume and self._is_local(runner):
+        if not resumes(runner):
+            return
+        checkpoint = start_checkpoint(runner)
+        if self._is_local(runner):
             if is_main_process():
-                if runner._load_from is None:
+                if checkpoint is None:
                     self._point_at_whole(runner)
                 else:
-                    _refuse_damaged(Path(runner._load_from), self._folder(runner))
+                    _refuse_damaged(Path(checkpoint), self._folder(runner))
             barrier()
-        if runner._resume and (runner._load_from or read_pointer(Path(runner.work_dir) / POINTER)):
+        if checkpoint or read_pointer(Path(runner.work_dir) / POINTER):
             leave_out_start_weights(runner.model)
 
     def before_train(self, runner: Runner) -> None:

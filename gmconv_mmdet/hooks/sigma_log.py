@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ..layers import GMConv2d, gaussian_mask
 from ..layers.find_layers import gm_layers
+from ..messages import shortened
 from ..visualization.masks import both_axes, describe_masks, extent, stage_averages, write_csv
 from .sigma_drift import SigmaDrift
 
@@ -84,8 +86,7 @@ class SigmaLogHook(Hook):
 
     @master_only
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if runner._resume:
-            self._resumed = checkpoint.get(STATE)
+        self._resumed = checkpoint.get(STATE)
 
     @master_only
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -104,7 +105,7 @@ class SigmaLogHook(Hook):
                               [wrapper])
         self._drift = SigmaDrift({name: _own(layer) for name, layer in self._layers.items()},
                                  [one.optimizer for one in self._wrappers])
-        if self._resumed:
+        if self._resumed and runner.iter:  # not for weights to start from (`load_from`)
             self._drift.load_state_dict(self._resumed)
         if not self._drift.known:
             logger.info('SigmaLogHook: what weight decay does to the masks is known of SGD and '
@@ -203,11 +204,11 @@ class SigmaLogHook(Hook):
         still = [name for name in trained if name not in self._learned]
         said = []
         if flat:
-            said.append(f'the masks of {_few(flat)} are flat, all entries at least {FLAT}: these '
+            said.append(f'the masks of {shortened(flat)} are flat, all entries at least {FLAT}: these '
                         'layers are plain convolutions, and their sigmas get next to no gradient. '
                         'Start with a smaller init_sigma; a dynamic mask needs a normalised input')
         if still:
-            said.append(f'no gradient has reached the masks of {_few(still)}: they do not learn. '
+            said.append(f'no gradient has reached the masks of {shortened(still)}: they do not learn. '
                         'Does the loss depend on these layers?')
         if not trained:
             said.append('all masks are frozen (requires_grad=False): they do not learn')
@@ -232,9 +233,5 @@ def _own(layer: GMConv2d) -> nn.Parameter:
     return layer.sigma_predictor.b1 if layer.dynamic else layer.sigma
 
 
-def _few(names: list[str]) -> str:
-    return ', '.join(names[:3]) + (f' and {len(names) - 3} others' if len(names) > 3 else '')
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
+def _unwrapped(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model

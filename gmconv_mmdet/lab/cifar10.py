@@ -1,7 +1,7 @@
-"""CIFAR-10 in one file: a whole training with plain, GMConv or RefConv layers, in plain torch.
+r"""CIFAR-10 in one file: a whole training with plain, GMConv or RefConv layers, in plain torch.
 
     python -m gmconv_mmdet.lab.cifar10 train --data FOLDER --variant plain sgm gm --seeds 0 1
-    python -m gmconv_mmdet.lab.cifar10 train --data FOLDER --variant refconv plain \\
+    python -m gmconv_mmdet.lab.cifar10 train --data FOLDER --variant refconv plain \
         --warm-start 'work_dirs/cifar10/resnet20-plain-seed{seed}.pth'
     python -m gmconv_mmdet.lab.cifar10 report work_dirs/cifar10/*.json
 
@@ -25,6 +25,7 @@ import platform
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmconv_mmdet.checkpoints import read_checkpoint
+from gmconv_mmdet.conversion import convert_gmconv
+from gmconv_mmdet.conversion.find_convs import spatial_convs
+from gmconv_mmdet.conversion.swap import swap
 from gmconv_mmdet.files import write_text, write_whole
-from gmconv_mmdet.layers import GMConv2d, RefConv2d, gaussian_mask
+from gmconv_mmdet.layers.find_layers import gm_layers
 from gmconv_mmdet.version import __version__
 
 PAPER_EPOCHS, PAPER_DROPS = 160, (80, 120)
@@ -161,38 +165,22 @@ class ResNet(nn.Module):
         return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
-def swap_convolutions(network: nn.Module, variant: str, init_sigma: float, trained: bool,
-                      map_init: str) -> None:
-    """Replace every convolution of a plain network by one of ours, in place.
+def convert(network: nn.Module, variant: str, init_sigma: float, trained: bool,
+            map_init: str) -> None:
+    """Make every convolution of a plain network one of ours, in place.
 
     'sgm': static masks; 'gm': a dynamic mask in the first one, static ones behind; 'refconv': a map
     over the frozen kernel. Where the kernels are ``trained`` they are divided by the mask, so that
     the network computes what it did.
     """
-    found = [(name, conv) for name, conv in network.named_modules() if isinstance(conv, nn.Conv2d)]
-    for name, conv in found:
-        arguments = dict(in_channels=conv.in_channels, out_channels=conv.out_channels,
-                         kernel_size=conv.kernel_size, stride=conv.stride, padding=conv.padding,
-                         bias=conv.bias is not None)
-        if variant == 'refconv':
-            layer = RefConv2d(**arguments, init=map_init)
-            layer.load_basis(conv.weight.detach())
-        else:
-            layer = GMConv2d(**arguments, init_sigma=init_sigma,
-                             dynamic=variant == 'gm' and name == found[0][0])
-            mask = gaussian_mask(conv.kernel_size, torch.tensor([init_sigma]))
-            if trained and mask.min() < 1e-3:
-                raise SystemExit('--warm-start divides kernels by their masks; at --init-sigma '
-                                 f'{init_sigma:g} they fall to {float(mask.min()):.1e}: take 0.6 '
-                                 'or more')
-            with torch.no_grad():
-                layer.weight.copy_(conv.weight / mask if trained else conv.weight)
-        parent, _, child = name.rpartition('.')
-        setattr(network.get_submodule(parent), child, layer)
-
-
-def masked_layers(network: nn.Module) -> dict[str, GMConv2d]:
-    return {name: m for name, m in network.named_modules() if isinstance(m, GMConv2d)}
+    if variant == 'refconv':
+        swap(network, spatial_convs(network), 'RefConv', trained=True, init=map_init)
+        return
+    try:
+        convert_gmconv(network, 'dynamic' if variant == 'gm' else 'static', preserve=trained,
+                       inplace=True, init_sigma=init_sigma)
+    except ValueError as error:  # a mask too strong to divide by
+        raise SystemExit(f'--init-sigma {init_sigma:g}: {error}') from error
 
 
 # ---- what moves a sigma -------------------------------------------------------------------------
@@ -231,7 +219,7 @@ def read_masks(network: nn.Module, split: Split, images: Tensor) -> dict[str, di
     has 9 and 1, one that passes the centre only 1 and 0.
     """
     found, at = {}, 0
-    for name, layer in masked_layers(network).items():
+    for name, layer in gm_layers(network).items():
         learned = layer.sigma_predictor.b1 if layer.dynamic else layer.sigma
         decay, gradient = split.change[:, at:at + learned.numel()]
         at += learned.numel()
@@ -265,7 +253,7 @@ def build(args: argparse.Namespace, variant: str, seed: int) -> nn.Module:
                              f'{path} has {start["settings"]}')
         network.load_state_dict(start['model'])
     if variant != 'plain':
-        swap_convolutions(network, variant, args.init_sigma, bool(args.warm_start), args.map_init)
+        convert(network, variant, args.init_sigma, bool(args.warm_start), args.map_init)
     return network.to(args.device, memory_format=torch.channels_last)
 
 
@@ -286,7 +274,7 @@ def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> bool
     images, labels = data['train']
     test_images, test_labels = data['test']
 
-    layers = masked_layers(network).values()
+    layers = gm_layers(network).values()
     ours = [p for layer in layers for p in layer.mask_parameters()]
     others = [p for p in network.parameters() if all(p is not mask for mask in ours)]
     mask_decay = DECAY if args.mask_decay else 0.0
@@ -338,7 +326,7 @@ def train(args: argparse.Namespace, variant: str, seed: int, data: dict) -> bool
         history.append(entry)
         state = dict(settings=settings, model=network.state_dict(), velocity=split.velocity,
                      change=split.change, optimizer=optimizer.state_dict(), history=history)
-        write_whole(checkpoint, lambda part: torch.save(state, part))
+        write_whole(checkpoint, partial(torch.save, state))
         print(f'{name}: epoch {epoch + 1} of {args.epochs}, lr {lr:g}, loss {mean_loss:.4f}, '
               f'accuracy {entry["accuracy"]:.2f} %, {entry["seconds"]:.1f} s', flush=True)
         write_results(results, settings, history)
@@ -357,7 +345,7 @@ def write_results(path: Path, settings: dict, history: list[dict]) -> None:
     write_text(path, json.dumps(content) + '\n')
 
 
-def versions(settings: dict) -> dict[str, str]:
+def versions(settings: dict) -> dict[str, object]:
     try:
         commit = subprocess.run(['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD'],
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

@@ -1,3 +1,4 @@
+"""GMConv and RefConv as layers, and the mathematics in functions. Needs torch alone."""
 from .gaussian_mask import gaussian_mask
 from .gmconv import GMConv2d
 from .refconv import RefConv2d, refocus

@@ -10,7 +10,7 @@ from torch import Tensor
 _VARIANCE_MIN, _VARIANCE_MAX = 1e-4, 1e24
 
 
-def unit_exponents(kernel_size: tuple[int, int], dtype: torch.dtype | None = None,
+def unit_exponents(kernel_size: tuple[int, ...], dtype: torch.dtype | None = None,
                    device: torch.device | None = None) -> Tensor:
     """Exponents of the mask of sigma 1, along x and along y.
 
@@ -66,7 +66,7 @@ def elliptical_mask(exponents: Tensor, sigma: Tensor) -> Tensor:
     return (exponents / variance[..., None, None]).sum(-3).exp().to(sigma.dtype)
 
 
-def gaussian_mask(kernel_size: tuple[int, int], sigma: Tensor) -> Tensor:
+def gaussian_mask(kernel_size: tuple[int, ...], sigma: Tensor) -> Tensor:
     r"""Gaussian receptive-field mask over the cells of a convolution kernel.
 
     With the offsets :math:`x, y` of a cell from the kernel's centre, counted in kernel cells

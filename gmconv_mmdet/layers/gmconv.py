@@ -4,6 +4,8 @@ a learned Gaussian mask, static (one sigma a layer) or dynamic (sigmas predicted
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -55,22 +57,25 @@ class GMConv2d(nn.Conv2d):
 
     # A network that counts the layers that take plain weights says so in one line instead.
     warns_of_plain_weights = True
+    sigma: nn.Parameter | None
+    sigma_predictor: SigmaPredictor | None
+    _exponents: Tensor
 
     def __init__(self,
-                 *args,
+                 *args: Any,
                  dynamic: bool = False,
                  init_sigma: float = 5.0,
                  sigma_pattern: str = 'sigma_ratio',
                  reduction: float = 4 / 3,
                  input_scale: float = 1.0,
                  preserve: bool = True,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, value in (('dynamic', dynamic), ('preserve', preserve)):
             if not isinstance(value, bool):
                 raise ValueError(f'{name} must be True or False, got {value!r}')
         check_sigma_options(init_sigma, sigma_pattern, reduction, input_scale)
-        options = dict(device=self.weight.device, dtype=self.weight.dtype)
+        device, dtype = self.weight.device, self.weight.dtype
         self.register_parameter('sigma', None)
         self.sigma_predictor = None
         self.init_sigma = float(init_sigma)
@@ -79,9 +84,10 @@ class GMConv2d(nn.Conv2d):
             return
         if dynamic:
             self.sigma_predictor = SigmaPredictor(self.in_channels, init_sigma, sigma_pattern,
-                                                  reduction, input_scale, **options)
+                                                  reduction, input_scale, device, dtype)
         else:
-            self.sigma = nn.Parameter(torch.full((1, ), self.init_sigma, **options))
+            self.sigma = nn.Parameter(torch.full((1, ), self.init_sigma, device=device,
+                                                 dtype=dtype))
         self._set_exponents()
 
     def _set_exponents(self) -> None:
@@ -94,7 +100,7 @@ class GMConv2d(nn.Conv2d):
             exponents = exponents if self.dynamic else exponents.sum(0)
         self.register_buffer('_exponents', exponents, persistent=False)
 
-    def _apply(self, *args, **kwargs) -> GMConv2d:
+    def _apply(self, *args: Any, **kwargs: Any) -> GMConv2d:
         # Moves and casts, `to_empty` among them: the exponents are made anew, since bf16 can't hold
         # those of large kernels, and memory from `to_empty` holds anything.
         super()._apply(*args, **kwargs)
@@ -105,9 +111,11 @@ class GMConv2d(nn.Conv2d):
     def reset_parameters(self) -> None:
         """As ``nn.Conv2d``; the mask goes back to ``init_sigma``."""
         super().reset_parameters()
-        if getattr(self, 'sigma', None) is not None:  # nn.Conv2d calls this before there is one
+        if 'sigma' not in self._parameters:  # nn.Conv2d calls this before there is a mask
+            return
+        if self.sigma is not None:
             nn.init.constant_(self.sigma, self.init_sigma)
-        if getattr(self, 'sigma_predictor', None) is not None:
+        if self.sigma_predictor is not None:
             self.sigma_predictor.reset_parameters()
 
     @property
@@ -122,13 +130,14 @@ class GMConv2d(nn.Conv2d):
 
     def mask_parameters(self) -> list[nn.Parameter]:
         """What the mask learns: sigma, or the predictor's parameters, or nothing."""
-        return [self.sigma] if self.sigma is not None else (
-            list(self.sigma_predictor.parameters()) if self.dynamic else [])
+        if self.sigma_predictor is not None:
+            return list(self.sigma_predictor.parameters())
+        return [] if self.sigma is None else [self.sigma]
 
     def mask_is_initial(self) -> bool:
         """Whether the mask has learned nothing yet: it is, for every input, that of ``init_sigma``.
         False for a layer without a mask."""
-        if self.dynamic:
+        if self.sigma_predictor is not None:
             return self.sigma_predictor.is_initial()
         return self.sigma is not None and bool((self.sigma == self.init_sigma).all())
 
@@ -146,10 +155,10 @@ class GMConv2d(nn.Conv2d):
         Raises:
             ValueError: a dynamic layer without input.
         """
-        if self.dynamic:
+        if self.sigma_predictor is not None:
             if x is None:
                 raise ValueError('the mask of a dynamic GMConv depends on its input: call mask(x)')
-            sigma = self.sigma_predictor(x)
+            sigma: Tensor = self.sigma_predictor(x)
             if self.sigma_predictor.sigma_pattern == 'sigma':
                 return circular_mask(self._exponents.sum(0), sigma.unsqueeze(-1))
             return elliptical_mask(self._exponents, sigma)
@@ -177,7 +186,8 @@ class GMConv2d(nn.Conv2d):
             return self._forward_dynamic(x, weight, bias)
         if self.sigma is not None:
             weight = weight * self.mask()
-        return super()._conv_forward(x, weight, bias)
+        result: Tensor = super()._conv_forward(x, weight, bias)
+        return result
 
     def _forward_dynamic(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.dim() == 3:
@@ -188,7 +198,7 @@ class GMConv2d(nn.Conv2d):
             x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
             return conv2d_by_columns(x, weight, masks, bias, self.stride, self.dilation,
                                      self.groups)
-        convolve = super()._conv_forward
+        convolve: Callable[..., Tensor] = super()._conv_forward
         if len(masks) == 0:
             # An empty sum keeps the predictor in the graph, as DDP demands of every parameter.
             return convolve(x, weight * masks.sum(0), bias)
@@ -199,9 +209,10 @@ class GMConv2d(nn.Conv2d):
         outputs = [convolve(sample, weight * mask, bias) for sample, mask in zip(x.split(1), masks)]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict,
-                              strict: bool, missing_keys: list, unexpected_keys: list,
-                              error_msgs: list) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str,
+                              local_metadata: dict[str, Any], strict: bool,
+                              missing_keys: list[str], unexpected_keys: list[str],
+                              error_msgs: list[str]) -> None:
         if self.takes_plain_weight(state_dict, prefix):
             try:
                 # Into the dictionary, which PyTorch's and MMEngine's loaders copy for this purpose:
@@ -219,7 +230,7 @@ class GMConv2d(nn.Conv2d):
         if self.mask_parameters() and kind != (self.weight.device, self.weight.dtype):
             self._set_exponents()  # `assign=True`
 
-    def takes_plain_weight(self, state_dict: dict, prefix: str) -> bool:
+    def takes_plain_weight(self, state_dict: dict[str, Any], prefix: str) -> bool:
         """Whether this layer, named ``prefix`` with a dot in ``state_dict``, finds a plain
         convolution's weight there, and is to keep its function."""
         weight = state_dict.get(f'{prefix}weight')
@@ -231,12 +242,12 @@ class GMConv2d(nn.Conv2d):
     def _from_plain(self, weight: Tensor, prefix: str) -> dict[str, Tensor]:
         """A state dict's entries for a layer that computes as the plain convolution of ``weight``."""
         entries = {'weight': divided_by_initial_mask(weight, self.init_sigma, self.weight.dtype)}
-        if self.dynamic:
+        if self.sigma_predictor is not None:
             entries.update((f'sigma_predictor.{name}', value) for name, value in
                            self.sigma_predictor.initial_state(weight.device).items())
         else:
             entries['sigma'] = torch.full((1, ), self.init_sigma, device=weight.device,
-                                          dtype=self.sigma.dtype)
+                                          dtype=self.weight.dtype)
         return {f'{prefix}{name}': value for name, value in entries.items()}
 
     @torch.no_grad()
@@ -248,7 +259,7 @@ class GMConv2d(nn.Conv2d):
         """
         if self.sigma is not None:
             # A new parameter: the old one may be another layer's too.
-            self.weight = nn.Parameter(self.plain_weight(), self.weight.requires_grad)
+            self.weight = nn.Parameter(self.weight * self.mask(), self.weight.requires_grad)
             self.sigma = None
 
     def extra_repr(self) -> str:

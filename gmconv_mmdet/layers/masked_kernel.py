@@ -1,15 +1,14 @@
 """How large a masked kernel is, measured by its spread."""
-
 from __future__ import annotations
-
-from typing import Dict, Tuple
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
+from .find_layers import gm_layers
 
-def masked_extent(mask: Tensor) -> Tuple[float, float]:
+
+def masked_extent(mask: Tensor) -> tuple[float, float]:
     """The size of the plain kernel whose taps are spread as widely as the mask's.
 
     A plain kernel of ``k`` taps has, along each axis, the variance ``(k^2 - 1) / 12``. Solved for
@@ -40,17 +39,15 @@ def masked_extent(mask: Tensor) -> Tuple[float, float]:
     return sizes[0], sizes[1]
 
 
-def masked_kernels(module: nn.Module) -> Dict[str, Tuple[float, float]]:
+def masked_kernels(module: nn.Module) -> dict[str, tuple[float, float]]:
     """``masked_extent`` of every Gaussian-mask layer in ``module``, by name.
 
     A dynamic mask differs from image to image; here it is the one for a blank image, which is what
     the predictor's bias says.
     """
-    from gmconv_mmdet.layers import GMConv2d
     extents = {}
-    for name, layer in module.named_modules():
-        if (not isinstance(layer, GMConv2d) or max(layer.kernel_size) == 1
-                or layer.weight.is_meta):   # a module without data has no mask to measure
+    for name, layer in gm_layers(module).items():
+        if layer.weight.is_meta:  # a module without data has no mask to measure
             continue
         blank = layer.weight.new_zeros(1, layer.in_channels, 1, 1)
         with torch.no_grad():

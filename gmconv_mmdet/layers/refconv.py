@@ -9,6 +9,7 @@ was never loaded is an error, where theirs is a network of zeros.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -104,8 +105,8 @@ class RefConv2d(nn.Conv2d):
         RuntimeError: a training step on a basis that was never loaded.
     """
 
-    def __init__(self, *args, map_kernel_size: int | tuple[int, int] = 3, init: str = 'paper',
-                 **kwargs) -> None:
+    def __init__(self, *args: Any, map_kernel_size: int | tuple[int, int] = 3,
+                 init: str = 'paper', **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         size = (tuple(map_kernel_size) if isinstance(map_kernel_size, (tuple, list))
                 else (map_kernel_size, ) * 2)
@@ -152,7 +153,8 @@ class RefConv2d(nn.Conv2d):
         none: they could be no kernel's, and no map makes anything of them."""
         self.basis_loaded = bool(self.weight.any())
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any,
+                              **kwargs: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         source = state_dict.get(f'{prefix}weight')
         if self.convmap is not None and source is not None and source.shape == self.weight.shape:
@@ -167,7 +169,7 @@ class RefConv2d(nn.Conv2d):
             RuntimeError: slices are mixed (``groups`` > 1), so that scaling the basis does not
                 scale the kernel.
         """
-        if name == 'weight' and self._modules.get('convmap') is not None:
+        if name == 'weight' and parameter is not None and self._modules.get('convmap'):
             if self.groups > 1:
                 raise RuntimeError(
                     'the basis of a grouped RefConv can\'t be replaced by a scaled one: its map '
@@ -206,7 +208,8 @@ class RefConv2d(nn.Conv2d):
                     'which for a grouped RefConv is not the same as into its kernel: take it out of the '
                     'config')
             weight = self._refocused(weight)
-        return super()._conv_forward(x, weight, bias)
+        result: Tensor = super()._conv_forward(x, weight, bias)
+        return result
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:

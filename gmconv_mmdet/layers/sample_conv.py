@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def conv2d_by_columns(x: Tensor, weight: Tensor, masks: Tensor, bias: Tensor | None,
-                      stride: tuple[int, int], dilation: tuple[int, int], groups: int) -> Tensor:
+                      stride: tuple[int, ...], dilation: tuple[int, ...], groups: int) -> Tensor:
     r"""``F.conv2d`` of each sample with ``weight`` times its own mask, by columns (im2col): the
     :math:`K_h K_w` input cells under the kernel become channels, the sample's mask scales them, and a
     1x1 convolution applies the weight.

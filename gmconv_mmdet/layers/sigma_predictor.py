@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import warnings
 from numbers import Real
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -85,10 +86,9 @@ class SigmaPredictor(nn.Module):
         self._scale_is_checked = False
         self._register_state_dict_hook(_note_pattern)
         outputs = SIGMA_PATTERNS[sigma_pattern]
-        options = dict(device=device, dtype=dtype)
-        self.w0 = nn.Parameter(torch.empty(hidden, 2 * in_channels, **options))
-        self.w1 = nn.Parameter(torch.empty(outputs, hidden, **options))
-        self.b1 = nn.Parameter(torch.empty(outputs, **options))
+        self.w0, self.w1, self.b1 = (
+            nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+            for size in ((hidden, 2 * in_channels), (outputs, hidden), (outputs, )))
         self.reset_parameters()
 
     def initial_b1(self) -> list[float]:
@@ -163,9 +163,10 @@ class SigmaPredictor(nn.Module):
                 f'set input_scale={advised:.2g} (in a backbone\'s config: '
                 f'gm_cfg=dict(input_scale={advised:.2g}))', stacklevel=2)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict,
-                              strict: bool, missing_keys: list, unexpected_keys: list,
-                              error_msgs: list) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str,
+                              local_metadata: dict[str, Any], strict: bool,
+                              missing_keys: list[str], unexpected_keys: list[str],
+                              error_msgs: list[str]) -> None:
         # 'sigma_pair' and 'sigma_ratio' have tensors of equal shapes.
         saved = local_metadata.get('sigma_pattern', self.sigma_pattern)
         if saved != self.sigma_pattern and f'{prefix}b1' in state_dict:
@@ -191,6 +192,7 @@ def _draw_opposite_pairs(w0: Tensor) -> Tensor:
     return w0
 
 
-def _note_pattern(module: SigmaPredictor, state_dict: dict, prefix: str, metadata: dict) -> None:
+def _note_pattern(module: SigmaPredictor, state_dict: dict[str, Any], prefix: str,
+                  metadata: dict[str, Any]) -> None:
     """A hook of ``state_dict()``: notes the pattern in the state dict's metadata."""
     metadata['sigma_pattern'] = module.sigma_pattern

@@ -43,7 +43,7 @@ def configured_size(cfg: Config) -> tuple[int, int] | None:
         return None
     (width, height), _ = found
     divisor = preprocessor_config(cfg).get('pad_size_divisor') or 1
-    return tuple(-(-n // divisor) * divisor for n in (height, width))
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
 def preprocessor_config(cfg: Config) -> Mapping:
@@ -64,9 +64,9 @@ def _pipeline(cfg: Config, phase: str) -> list[Mapping]:
         cfg.get(f'{phase}_pipeline') or []
 
 
-def _steps(pipeline: Any) -> list[dict]:
+def _steps(pipeline: Any) -> list[Mapping]:
     """All transforms, those nested in others (test-time augmentation) included."""
-    steps = []
+    steps: list[Mapping] = []
     for item in pipeline if isinstance(pipeline, (list, tuple)) else []:
         if isinstance(item, Mapping):
             steps += [item] + _steps(item.get('transforms'))

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from mmengine.model.weight_init import update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 
 from ..checkpoints.checkpoint_file import CheckpointError
 from ..messages import shortened
 from ..pretrained.detector import FEATURES, load_detector
 from ..pretrained.load import load_pretrained
+from .private_api import note_initialisation
 from .start_weights import leave_out_start_weights
 
 
@@ -82,5 +82,4 @@ class GMPretrainedInit:
                 'would keep them.', logger='current', level=logging.WARNING)
         if detector and hasattr(module.backbone, 'report_frozen_masks'):
             module.backbone.report_frozen_masks()  # it was silent before its weights were there
-        if hasattr(module, '_params_init_info'):
-            update_init_info(module, init_info=f'GMPretrainedInit: load from {self.checkpoint}')
+        note_initialisation(module, f'GMPretrainedInit: load from {self.checkpoint}')

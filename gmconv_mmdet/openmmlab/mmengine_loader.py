@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from ..checkpoints.checkpoint_file import CheckpointError, UnreadableCheckpoint, read_checkpoint
+from .private_api import registered_loader
 
 SWITCH = 'GMCONV_KEEP_MMENGINE_LOADER'  # set to 1, MMEngine's loader stays as it is
 _STOCK = mmengine_checkpoint.load_from_local
@@ -49,5 +50,5 @@ def register_loader() -> None:
     unless torch is older than 2.6, a user's own loader is registered there or :data:`SWITCH` is
     set. Safe to repeat."""
     if (torch.__version__ >= (2, 6) and os.environ.get(SWITCH, '0') in ('', '0')
-            and CheckpointLoader._schemes.get('') is _STOCK):
+            and registered_loader('') is _STOCK):
         CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -117,7 +118,7 @@ def _more_than_once(what: str, places: list[str]) -> CheckpointError:
                            'which with prefix=')
 
 
-def find_backbone(checkpoint: dict, expected: Collection[str],
+def find_backbone(checkpoint: dict[str, Any], expected: Collection[str],
                   prefix: str | None = None) -> FoundBackbone:
     """The tensors in ``checkpoint`` that belong to a network with the state-dict keys ``expected``.
 
@@ -163,7 +164,7 @@ def find_backbone(checkpoint: dict, expected: Collection[str],
         outside=[name for name in tensors if not name.startswith(best_prefix)])
 
 
-def bare_backbone(checkpoint: dict, prefix: str | None = None) -> FoundBackbone:
+def bare_backbone(checkpoint: dict[str, Any], prefix: str | None = None) -> FoundBackbone:
     """The tensors of the backbone in ``checkpoint`` where no network says which names to expect:
     what stands behind ``backbone.``, or else everything but the usual classifiers.
 
@@ -209,7 +210,7 @@ def why_superfluous(name: str, expected: Collection[str]) -> str | None:
     return None
 
 
-def _listed(names: Collection, most: int) -> str:
+def _listed(names: Collection[object], most: int) -> str:
     shown = [str(name)[:_LONGEST_SHOWN] for name in list(names)[:most]]
     # Names that aren't tensors' may hold anything, a terminal's control codes too.
     return ', '.join(name if name.isprintable() else repr(name) for name in shown) + (

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -25,7 +26,7 @@ from .mask_moves import DYNAMIC, STATIC, Move, SourceMask, masks_in, move_mask
 _PATTERN_IN_CONFIG = re.compile(r'sigma_pattern[\'"]?\s*[=:]\s*[\'"](\w+)[\'"]')
 
 
-def sigma_pattern_of(checkpoint: dict) -> str | None:
+def sigma_pattern_of(checkpoint: dict[str, Any]) -> str | None:
     """What the dynamic masks of a checkpoint predict (Table IV), from what ``state_dict()`` notes, the
     metadata that we publish or the config that MMEngine saves. ``None`` where none says. The tensors
     alone don't tell ``'sigma_pair'`` from ``'sigma_ratio'``."""
@@ -36,7 +37,7 @@ def sigma_pattern_of(checkpoint: dict) -> str | None:
     if not isinstance(meta, Mapping):
         return None
     if meta.get('sigma_pattern') in SIGMA_PATTERNS:
-        return meta['sigma_pattern']
+        return str(meta['sigma_pattern'])
     config = meta.get('cfg')
     if not isinstance(config, str) or 'GMResNet' not in config and 'GMBackbone' not in config:
         return None
@@ -63,7 +64,7 @@ class _Plan:
 
 
 def load_pretrained(module: nn.Module,
-                    checkpoint: str | Path | dict,
+                    checkpoint: str | Path | dict[str, Any],
                     preserve: bool = True,
                     *,
                     prefix: str | None = None,
@@ -115,8 +116,8 @@ def refuse_meta(module: nn.Module) -> None:
                          'module.to_empty(device=\'cpu\') and initialise it first')
 
 
-def load_content(module: nn.Module, content: dict, source: str, preserve: bool = True,
-                 prefix: str | None = None, allow: Sequence[str] = ()) -> LoadReport:
+def load_content(module: nn.Module, content: dict[str, Any], source: str,
+                 preserve: bool = True, prefix: str | None = None, allow: Sequence[str] = ()) -> LoadReport:
     """:func:`load_pretrained` from a checkpoint that was read already; ``source`` is its name in the
     report and in errors."""
     state = module.state_dict()
@@ -212,7 +213,7 @@ def _account(report: LoadReport, conv: str, source: SourceMask, move: Move) -> N
             report.note('initialized', f'{conv}.{own}', 'mask, starts at init_sigma')
 
 
-def _account_maps(report: LoadReport, multiplied: list[str], refocused: Mapping) -> None:
+def _account_maps(report: LoadReport, multiplied: list[str], refocused: Iterable[str]) -> None:
     """Enter the maps that were multiplied out, and say which weights are a basis now."""
     for conv in multiplied:
         weight = f'{conv}.weight'

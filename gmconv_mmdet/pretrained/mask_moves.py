@@ -86,11 +86,11 @@ def _shapes_fit(shapes: dict[str, tuple[int, ...]]) -> bool:
 
 def initial_mask(layer: GMConv2d) -> dict[str, Tensor]:
     """The tensors, in the layer's dtype, that give ``layer`` the mask of its ``init_sigma``."""
-    if layer.dynamic:
-        predictor = layer.sigma_predictor
+    predictor = layer.sigma_predictor
+    if predictor is not None:
         return {_W1: torch.zeros_like(predictor.w1, requires_grad=False, device='cpu'),
                 _B1: predictor.b1.new_tensor(predictor.initial_b1(), device='cpu')}
-    return {'sigma': layer.sigma.new_full((1, ), layer.init_sigma, device='cpu')}
+    return {'sigma': layer.weight.new_full((1, ), layer.init_sigma, device='cpu')}
 
 
 def is_initial(layer: GMConv2d, mask: dict[str, Tensor]) -> bool:
@@ -100,7 +100,7 @@ def is_initial(layer: GMConv2d, mask: dict[str, Tensor]) -> bool:
 
 
 def _pattern(layer: GMConv2d) -> str:
-    return layer.sigma_predictor.sigma_pattern
+    return layer.sigma_predictor.sigma_pattern if layer.sigma_predictor is not None else ''
 
 
 def _predicted_sigmas(bias: Tensor, pattern: str) -> Tensor:
@@ -113,7 +113,7 @@ def _bias_for(sigmas: Tensor, pattern: str) -> Tensor:
     """A predictor's bias, fp64, that gives ``sigmas``, ``(2,)``. For ``'sigma'`` they are equal."""
     s1, s2 = sigmas
     if pattern == 'sigma':
-        return s1[None]
+        return sigmas[:1]
     ratio = torch.ones_like(s1) if s1 == s2 else s2 / s1
     return torch.stack([s1, ratio if pattern == 'sigma_ratio' else s2])
 
@@ -127,7 +127,8 @@ def _divided(weight: Tensor, layer: GMConv2d, name: str) -> Tensor:
 
 
 def _times(weight: Tensor, mask: Tensor) -> Tensor:
-    return (weight.double() * mask).to(torch.promote_types(weight.dtype, torch.float32))
+    product: Tensor = weight.double() * mask
+    return product.to(torch.promote_types(weight.dtype, torch.float32))
 
 
 def move_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | None, name: str,
@@ -153,9 +154,10 @@ def move_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | None, name: 
         CheckpointError: the initial mask is too small to divide by.
     """
     kernel = tuple(weight.shape[-2:])
-    masked = layer is not None and bool(layer.mask_parameters())
+    if layer is not None and not layer.mask_parameters():
+        layer = None
     if source.kind == 'plain':
-        if not masked:
+        if layer is None:
             return Move(weight, {})
         if not preserve:
             return Move(weight, initial_mask(layer), note='copied as it is under the initial mask')
@@ -163,18 +165,18 @@ def move_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | None, name: 
                     note='divided by the initial mask')
     if source.kind == 'static':
         sigmas = source.tensors['sigma'].double().reshape(1).repeat(2)
-        if not masked:
+        if layer is None:
             return Move(_times(weight, gaussian_mask(kernel, sigmas)), {}, folded=True,
                         note='times its static mask')
         if not layer.dynamic:
             return Move(weight, {'sigma': source.tensors['sigma'].reshape(1)})
         return Move(weight, {**initial_mask(layer), _B1: _bias_for(sigmas, _pattern(layer))},
                     note='static to dynamic: the predictor starts at the static sigma')
-    if masked and layer.dynamic:
+    if layer is not None and layer.dynamic:
         same = _between_predictors(source, _pattern(layer))
         if same is not None:
             return Move(weight, same)
-    return _from_constant_mask(weight, source, layer if masked else None, name, kernel)
+    return _from_constant_mask(weight, source, layer, name, kernel)
 
 
 def _between_predictors(source: SourceMask, pattern: str) -> dict[str, Tensor] | None:
@@ -194,7 +196,7 @@ def _between_predictors(source: SourceMask, pattern: str) -> dict[str, Tensor] |
 
 
 def _from_constant_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | None, name: str,
-                        kernel: tuple[int, int]) -> Move:
+                        kernel: tuple[int, ...]) -> Move:
     """A dynamic source whose predictor can't go along: its mask is taken as that of the bias."""
     pattern = source.pattern or ('sigma' if source.outputs() == 1 else 'sigma_ratio')
     sigmas = _predicted_sigmas(source.tensors[_B1], pattern)
@@ -206,9 +208,10 @@ def _from_constant_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | No
         return Move(_times(weight, gaussian_mask(kernel, sigmas)), {}, folded=True,
                     note=f'{how}, times the weight', approximated=approximated)
     circular = bool(sigmas[0].abs() == sigmas[1].abs())
-    if layer.dynamic and (circular or SIGMA_PATTERNS[_pattern(layer)] == 2):
+    predictor = layer.sigma_predictor
+    if predictor is not None and (circular or SIGMA_PATTERNS[_pattern(layer)] == 2):
         mask = {**initial_mask(layer), _B1: _bias_for(sigmas, _pattern(layer))}
-        if source.tensors[_W0].shape == layer.sigma_predictor.w0.shape:
+        if source.tensors[_W0].shape == predictor.w0.shape:
             mask[_W0] = source.tensors[_W0]
         return Move(weight, mask, note=how, approximated=approximated)
     if circular and not layer.dynamic:

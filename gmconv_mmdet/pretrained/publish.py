@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Any, Callable, Dict, List
 
 import torch
 import torch.nn as nn
@@ -28,14 +28,15 @@ from .layouts import bare_backbone
 from .load import load_pretrained, sigma_pattern_of
 from .load_report import LoadReport
 from .map_moves import MAP, kept_maps
-from .mask_moves import DYNAMIC, STATIC, masks_in
+from .mask_moves import DYNAMIC, STATIC, SourceMask, masks_in
 
 TARGETS = ('gm', 'plain')
 Placement = Callable[[List[str]], Dict[str, str]]
 _BLOCK = re.compile(r'layer(\d)\.(\d+)\.')
 # Blocks in each stage, and whether they are bottlenecks -> depth.
-_DEPTHS = {((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34, ((3, 4, 6, 3), True): 50,
-           ((3, 4, 23, 3), True): 101, ((3, 8, 36, 3), True): 152}
+_DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
+    ((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34, ((3, 4, 6, 3), True): 50,
+    ((3, 4, 23, 3), True): 101, ((3, 8, 36, 3), True): 152}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Published:
     """What :func:`convert_backbone` wrote."""
     path: Path
     report: LoadReport
-    meta: dict
+    meta: dict[str, Any]
 
 
 def resnet_depth(names: list[str]) -> int | None:
@@ -55,7 +56,7 @@ def resnet_depth(names: list[str]) -> int | None:
     return _DEPTHS.get((tuple(blocks[stage] for stage in sorted(blocks)), bottleneck))
 
 
-def _placement(tensors: Mapping[str, Tensor], masks: Mapping,
+def _placement(tensors: Mapping[str, Tensor], masks: Mapping[str, SourceMask],
                to: str | Placement | None) -> dict[str, str]:
     convs = [name[:-len('.weight')] for name, tensor in tensors.items()
              if name.endswith('.weight') and tensor.dim() == 4
@@ -72,7 +73,7 @@ def _placement(tensors: Mapping[str, Tensor], masks: Mapping,
 
 
 def _skeleton(tensors: Mapping[str, Tensor], placement: Mapping[str, str],
-              options: dict) -> nn.Module:
+              options: dict[str, Any]) -> nn.Module:
     """A network of the right names and shapes, which can be loaded and saved but not run: strides,
     groups and wiring are not known from a state dict. Names that no module can have are PyTorch's
     ``KeyError``."""
@@ -83,7 +84,7 @@ def _skeleton(tensors: Mapping[str, Tensor], placement: Mapping[str, str],
         for part in path.split('.') if path else ():
             if part not in parent._modules:
                 parent.add_module(part, nn.Module())
-            parent = parent._modules[part]
+            parent = parent.get_submodule(part)
         return parent
 
     for conv, kind in placement.items():
@@ -175,7 +176,7 @@ def convert_backbone(source: str | Path,
     return Published(path, report, meta)
 
 
-def _predictor_options(tensors: Mapping[str, Tensor], pattern: str | None) -> dict:
+def _predictor_options(tensors: Mapping[str, Tensor], pattern: str | None) -> dict[str, Any]:
     """``sigma_pattern`` and ``reduction`` of a predictor, from its tensors."""
     w0, w1 = tensors['sigma_predictor.w0'], tensors['sigma_predictor.w1']
     return dict(sigma_pattern=pattern or ('sigma' if len(w1) == 1 else 'sigma_ratio'),
@@ -194,7 +195,7 @@ def _in_order(state: dict[str, Tensor], source: Mapping[str, Tensor]) -> dict[st
     return {name: state[name].detach().contiguous() for name in sorted(state, key=at)}
 
 
-def _serialized(suffix: str, state: dict[str, Tensor], meta: dict) -> bytes:
+def _serialized(suffix: str, state: dict[str, Tensor], meta: dict[str, Any]) -> bytes:
     if suffix == '.safetensors':
         try:
             from safetensors.torch import save

@@ -129,8 +129,7 @@ def mass_inside(erf_map: np.ndarray, box: tuple[float, float, float, float]) -> 
 
 
 def crop_around(erf_map: np.ndarray, centre: tuple[int, int], side: int) -> np.ndarray:
-    """``(side, side)`` pixels around ``centre`` (row, column), zero beyond the map; ``side`` odd.
-    """
+    """``(side, side)`` pixels around ``centre`` (row, column), zero outside; ``side`` odd."""
     half = side // 2
     padded = np.pad(erf_map, half)
     row, column = centre

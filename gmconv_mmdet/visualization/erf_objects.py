@@ -27,9 +27,9 @@ def centre_unit(box: Sequence[float], feature: Tensor, stride: int) -> tuple[int
     A unit ``i`` is taken to look at pixel ``i * stride``, as those of networks with odd kernels,
     padded by half, do (ResNets among them).
     """
-    x, y = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-    return tuple(int(np.clip(round((at - 0.5) / stride), 0, length - 1))
-                 for at, length in zip((y, x), feature.shape[2:]))
+    row, column = (int(np.clip(round(((low + high) / 2 - 0.5) / stride), 0, length - 1))
+                   for low, high, length in zip((box[1], box[0]), (box[3], box[2]), feature.shape[2:]))
+    return row, column
 
 
 def measure_objects(model: MeasuredModel, annotations: Path, folder: Path,

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
@@ -52,8 +53,7 @@ def _check_alike(results: Sequence[ErfResult]) -> None:
 
 def _figure(results: Sequence[ErfResult], keys: Sequence[str], title: str) -> Figure:
     figure = Figure(figsize=(max(3.0 * len(results) + 1.1, 6.2), 3.3 * len(keys) + 1.2),
-                    layout='constrained')
-    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.06)
+                    layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.06))
     grid = figure.subplots(len(keys), len(results), squeeze=False)
     image, boxes = None, False
     for axes_row, key in zip(grid, keys):

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 import zipfile
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from ..files import write_whole
 from .image_files import UnusableImage
 
 SAVE_EVERY = 20.  # seconds
@@ -65,17 +65,16 @@ class ErfResult:
         """Write everything as ``.npz``, complete or not at all: the sums under their keys, the rest
         as JSON under ``about``."""
         about = dict(settings=self.settings, rows=self.rows, done=self.done, skipped=self.skipped)
-        partial = path.with_suffix('.partial')
-        with open(partial, 'wb') as file:
-            np.savez(file, about=np.array(json.dumps(about)), **self.sums)
-        os.replace(partial, path)
+
+        def write(part: Path) -> None:
+            with part.open('wb') as file:  # given a name, numpy would add .npz to it
+                np.savez(file, about=np.array(json.dumps(about)), **self.sums)
+
+        write_whole(path, write)
 
     @classmethod
     def load(cls, path: Path) -> ErfResult:
-        """
-        Raises:
-            ValueError: the file wasn't written by :meth:`save`.
-        """
+        """From a file of :meth:`save`; any other is a ``ValueError``."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file['about']))

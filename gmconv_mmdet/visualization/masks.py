@@ -26,7 +26,7 @@ class LayerMask:
 
     Attributes:
         name: of the layer; for an average ``'average of <stage>'``.
-        stage: ``'stem'``, ``'L1'`` ..., ``'neck'``; see :func:`stage_of`.
+        stage: ``'stem'``, ``'L1'`` ..., ``'neck'``; see :func:`shown_stage`.
         kind: ``'static'``, ``'dynamic'`` or ``'average'``.
         sigma: ``(along x, along y)`` in kernel cells, without sign, which means nothing. Of a
             dynamic layer the mean over the images, or, without images, the prediction for a blank
@@ -50,7 +50,7 @@ class LayerMask:
     images: int = 0
 
 
-def stage_of(name: str) -> str:
+def shown_stage(name: str) -> str:
     """The stage that a layer's name tells: ``'backbone.layer1.0.conv2'`` is in ``'L1'``,
     ``'backbone.stages.0.1.conv'`` in ``'stages 0'``, ``'backbone.features.3'`` in ``'features'``,
     ``'neck...'`` in ``'neck'``, other layers of a backbone in ``'stem'``."""
@@ -143,7 +143,7 @@ def describe_masks(module: nn.Module,
         mask = gaussian_mask(layer.kernel_size, sigma)
         weight = layer.weight.detach().double().abs().mean((0, 1)).cpu()
         described.append(LayerMask(
-            name, stage_of(name), 'dynamic' if layer.dynamic else 'static', tuple(sigma.tolist()),
+            name, shown_stage(name), 'dynamic' if layer.dynamic else 'static', tuple(sigma.tolist()),
             mask, extent(mask), extent(mask * weight),
             tuple(rows.double().std(0, correction=0).tolist()) if spread else None,
             len(rows) if spread else 0))

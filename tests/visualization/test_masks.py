@@ -15,8 +15,8 @@ from gmconv_mmdet.visualization.masks import (
     COLUMNS,
     describe_masks,
     predicted_sigmas,
+    shown_stage,
     stage_averages,
-    stage_of,
     write_csv,
 )
 
@@ -132,7 +132,7 @@ def test_stages_and_averages_of_a_resnet():
     ('backbone.features.3', 'features'), ('neck.fpn_convs.0.conv', 'neck'),
     ('rpn_head.rpn_conv', 'rpn_head')])
 def test_stage_names(name, stage):
-    assert stage_of(name) == stage
+    assert shown_stage(name) == stage
 
 
 def test_csv():

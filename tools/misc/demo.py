@@ -32,11 +32,12 @@ def main() -> int:
         parser.error(f'--images must be at least 1 each, got {args.images}')
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what is running as Ctrl-C does
     try:
+        from gmconv_mmdet.files import FolderBusy
         from gmconv_mmdet.lab.demo.run import DemoError, run_demo
         from gmconv_mmdet.lab.demo.shapes import ShapesError
         try:
             print(run_demo(args.config, args.data, args.work_dir, tuple(args.images)))
-        except (DemoError, ShapesError, ValueError, OSError) as error:
+        except (DemoError, FolderBusy, ShapesError, ValueError, OSError) as error:
             print(f'\nThe demo stopped: {error}', file=sys.stderr)
             return 1
     except KeyboardInterrupt:

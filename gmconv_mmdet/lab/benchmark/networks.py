@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from ...conversion import fold_gmconv
 from ...conversion.swap import spatial_convs, swap
+from ...visualization.measured_model import randomize
 from ..reproduce.table import Row as TableRow
 
 PLAIN = 'plain'
@@ -55,7 +56,7 @@ def build_network(network: str, variant: str, frozen_stages: int = -1) -> nn.Mod
         raise ValueError(f'network must be one of {NETWORKS} and variant one of {VARIANTS}, got '
                          f'{network!r}, {variant!r}')
     name = variant.replace(_FOLDED, '')
-    options = copy.deepcopy(_BACKBONES[name])
+    options: dict = copy.deepcopy(_BACKBONES[name])
     backbone = dict(type='GMResNet' if 'gm_stem' in options else 'mmdet.ResNet', depth=50,
                     frozen_stages=frozen_stages, norm_eval=frozen_stages >= 0, **options)
     torch.manual_seed(0)
@@ -65,25 +66,10 @@ def build_network(network: str, variant: str, frozen_stages: int = -1) -> nn.Mod
         config = Config.fromfile(TableRow('faster-rcnn', 'r50').config).model
         config.backbone = dict(num_stages=4, out_indices=(0, 1, 2, 3), style='pytorch', **backbone)
         model = MMDET_MODELS.build(config)
-    _draw_weights(model)
+    randomize(model)
     if name == 'RefConv':
         resnet = model if network == 'backbone' else model.backbone
         trainable = [conv for conv in spatial_convs(resnet)
                      if resnet.get_submodule(conv).weight.requires_grad]
         swap(resnet, trainable, kind='RefConv', trained=True)
     return fold_gmconv(model.eval() or model, inplace=True) if _FOLDED in variant else model
-
-
-@torch.no_grad()
-def _draw_weights(model: nn.Module) -> None:
-    """Numbers that depend on a tensor's name and shape only."""
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 4 and 'offset' not in name:  # weights, not masks' own parameters
-            generator = torch.Generator().manual_seed(hash_of(name))
-            fan_out = parameter[0].numel() * parameter.shape[0] / parameter.shape[1]
-            parameter.normal_(0, (2 / fan_out) ** 0.5, generator=generator)
-
-
-def hash_of(name: str) -> int:
-    """A number that is the same in every process, unlike Python's ``hash``."""
-    return sum((index + 1) * ord(letter) for index, letter in enumerate(name))

@@ -124,7 +124,7 @@ def top_lines(profiler: cProfile.Profile) -> dict[str, Any]:
         ``seconds`` of all; ``ours``, the rank and the line of the first function of this package.
     """
     package = str(Path(gmconv_mmdet.__file__).resolve().parent)
-    stats = pstats.Stats(profiler).stats
+    stats = vars(pstats.Stats(profiler))['stats']
     total = sum(own for _, _, own, _, _ in stats.values())
     lines = [dict(name=name if file == '~' else
                   f'{Path(file).parent.name}/{Path(file).name}: {name}',

@@ -1,0 +1,1 @@
+"""The demo: a small GMConv detector trained and tested on drawn images."""

@@ -1,7 +1,6 @@
 """The demo: draw a detection set, train and evaluate on it with mmdet's own tools, and sum up."""
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ...checkpoints import read_checkpoint
 from ...doctor import FAIL, cuda_check
+from ...files import folder_lock
 from ...layers.find_layers import gm_layers
 from ...openmmlab.config_file import read_config
 from ...openmmlab.mim_files import shipped
@@ -45,23 +45,19 @@ def run_demo(config: Path, data: Path, work_dir: Path, images: tuple[int, int] =
 
     Raises:
         DemoError: a step cannot be done. ShapesError: ``data`` holds something else.
+        FolderBusy: another demo is at work in ``work_dir``.
     """
     config, data, work_dir = config.resolve(), data.resolve(), work_dir.resolve()
     work_dir.mkdir(parents=True, exist_ok=True)
-    with open(work_dir / '.lock', 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DemoError(f'another demo is at work in {work_dir}. Wait for it, or name another '
-                            'folder: --work-dir') from None
+    with folder_lock(work_dir / '.lock', 0, print) as lock:
         print(f'[1/4] images in {data}', flush=True)
         if not make_shapes(data, *images):
             print('They are there already.', flush=True)
         set_environment(data)
         print(f'[2/4] training in {work_dir}', flush=True)
-        checkpoint = train(config, work_dir, lock.fileno())
+        checkpoint = train(config, work_dir, lock)
         print('[3/4] evaluation', flush=True)
-        metrics = evaluate(config, checkpoint, work_dir, lock.fileno())
+        metrics = evaluate(config, checkpoint, work_dir, lock)
         print('[4/4] masks', flush=True)
         model = load_model(str(config), str(checkpoint))
         masks = write_masks(model, work_dir / 'masks', image_files(data / 'val'))

@@ -63,8 +63,7 @@ def unit_outline(label: int) -> np.ndarray:
 
 
 def random_outline(rng: np.random.Generator, label: int, size: float) -> np.ndarray:
-    """A class's outline of area ``size ** 2``, around the origin, stretched and rotated at random.
-    """
+    """A class's outline of area ``size ** 2`` around 0, stretched and rotated at random."""
     stretch = math.exp(rng.uniform(-0.2, 0.2))
     angle = rng.uniform(0, 2 * math.pi)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -136,7 +135,8 @@ def fill(rng: np.random.Generator, image: np.ndarray, found: Object) -> None:
     colour = class_colour(rng, found.label)
     while np.abs(colour - behind).max() < 50:
         colour = class_colour(rng, found.label)
-    image[found.mask] = texture(rng, *found.mask.shape, colour, strength=30)[found.mask]
+    height, width = found.mask.shape
+    image[found.mask] = texture(rng, height, width, colour, strength=30)[found.mask]
 
 
 def place(rng: np.random.Generator, taken: np.ndarray, label: int, size: float) -> Object | None:

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -183,7 +184,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
 def _runs(args: argparse.Namespace) -> tuple[list[RunFolder], Comparison | None]:
     """In the paper's order, seed by seed: the first seed's table is complete first."""
     if args.config is None:
-        comparison, rows = None, select_rows(args.table, args.rows)
+        comparison = None
+        rows: list[Any] = select_rows(args.table, args.rows)
     else:
         comparison = make_comparison(args.config, args.against, args.name, args.variants,
                                      args.cfg_options)

@@ -27,7 +27,7 @@ def plain_twin(cfg: Config) -> Config:
         raise ValueError('the config\'s model has no GMResNet, GMBackbone, RefConvBackbone, '
                          'GMConv or RefConv: it is its own plain twin. --config takes the '
                          'config with GMConv; with --against OTHER_CONFIG any two configs are compared')
-    twin._cfg_dict['model'] = ConfigDict(model)
+    twin['model'] = ConfigDict(model)
     if twin.get('custom_hooks'):
         twin.custom_hooks = [hook for hook in twin.custom_hooks
                              if type_name(hook) not in GM_HOOKS]
