@@ -136,13 +136,6 @@ def test_loading_comes_after_all_other_initialisation(name, tmp_path):
         assert torch.equal(network.state_dict()[key], tensor), key
 
 
-def test_in_a_detector_of_mmdet(tmp_path):
-    from mmdet.registry import MODELS as DET
-    network = DET.build(dict(type='GMBackbone', backbone=dict(
-        type='ResNeXt', depth=50, groups=4, base_width=8, base_channels=8)))
-    assert network.conv1.dynamic and network.out_indices == (0, 1, 2, 3)
-
-
 class NoBaseModule(nn.Module):
     pass
 

@@ -93,14 +93,6 @@ def test_train_fold_and_load_strictly_into_mmdets_resnet(depth, options, init):
         assert not torch.allclose(found, before, rtol=1e-3)  # it did learn something
 
 
-def test_identity_starts_as_the_plain_network_and_paper_does_not():
-    plain = plain_resnet()
-    plain.eval()
-    for init, same in (('identity', True), ('paper', False)):
-        net = refocused_resnet(source=plain, ref_cfg=dict(init=init)).eval()
-        assert all(torch.equal(a, b) for a, b in zip(net(images()), plain(images()))) == same
-
-
 def test_unloaded_basis_raises_at_the_first_training_step():
     net = refocused_resnet()
     net.init_weights()
@@ -226,16 +218,6 @@ def test_copies_and_pickles():
         assert isinstance(net, ResNet) and other.conv1.basis_loaded
         assert torch.equal(other(images())[-1], net(images())[-1])
         assert other.train() is other
-
-
-def test_a_basis_is_loaded_until_it_is_drawn_anew():
-    net = refocused_resnet(source=plain_resnet(), init_cfg=[])
-    bases = {name: net.get_submodule(name).weight.clone() for name in maps(net)}
-    net.init_weights()  # draws some layers only, or none
-    for name, basis in bases.items():
-        layer = net.get_submodule(name)
-        assert layer.basis_loaded == torch.equal(layer.weight, basis)
-    assert net.conv1.basis_loaded
 
 
 @pytest.mark.parametrize('name, body', [

@@ -255,10 +255,6 @@ def script(folder):
     return loads(folder / 'x.pth')
 
 
-def changed(**changes) -> dict:
-    return {**STATE, **{name.replace('__', '.'): value for name, value in changes.items()}}
-
-
 def without(*names: str) -> dict:
     return {name: tensor for name, tensor in STATE.items() if name not in names}
 

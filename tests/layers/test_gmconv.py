@@ -210,15 +210,6 @@ def test_is_a_conv2d_for_mmengine():
     assert block[0].conv.sigma_predictor.is_initial() and block[1].conv.sigma.item() == 2
 
 
-def test_starts_as_the_static_mask():
-    conv = GMConv2d(3, 4, 7, dynamic=True, init_sigma=2.0)
-    static = GMConv2d(3, 4, 7, init_sigma=2.0)
-    x = torch.randn(2, 3, 9, 9)
-    assert conv.mask_is_initial() and static.mask_is_initial()
-    for mask in conv.mask(x):
-        torch.testing.assert_close(mask, static.mask(), rtol=0, atol=1e-7)
-
-
 def test_switch_to_deploy_leaves_a_plain_convolution():
     conv = layer(3, 4, (3, 4), padding=1)
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64)

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcv.cnn import ConvModule, build_conv_layer, fuse_conv_bn
 from mmengine.model import ExponentialMovingAverage, initialize
-from mmengine.runner import load_checkpoint
 
 from gmconv_mmdet import RefConv2d, fold_gmconv, refocus
 
@@ -162,16 +161,6 @@ def test_inits():
     assert identity.convmap.weight.grad.any()  # zeros are a start, not a trap
 
 
-def test_basis_stays_and_map_learns():
-    torch.manual_seed(0)
-    conv = loaded(RefConv2d(3, 4, 3))
-    basis, map_weight = conv.weight.clone(), conv.convmap.weight.detach().clone()
-    optimizer = torch.optim.SGD(conv.parameters(), lr=0.1, weight_decay=0.1)
-    conv(torch.randn(2, 3, 6, 6)).square().mean().backward()
-    optimizer.step()
-    assert torch.equal(conv.weight, basis) and not torch.equal(conv.convmap.weight, map_weight)
-
-
 def step(layer):
     layer.train()(torch.randn(1, layer.in_channels, 6, 6)).sum().backward()
 
@@ -216,16 +205,6 @@ def test_ways_to_load_a_basis(way):
     for other in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv)), conv.double().float()):
         assert other.basis_loaded
         step(other)
-
-
-def test_a_checkpoint_file_through_mmengine(tmp_path):
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1))
-    torch.save(dict(state_dict=plain.state_dict()), tmp_path / 'plain.pth')
-    model = nn.Sequential(RefConv2d(3, 4, 3), RefConv2d(4, 4, 1))
-    load_checkpoint(model, str(tmp_path / 'plain.pth'))
-    model.train()(torch.randn(1, 3, 6, 6)).sum().backward()
-    assert torch.equal(model[0].weight, plain[0].weight)
-    assert torch.equal(model[1].weight, plain[1].weight) and model[1].weight.grad is not None
 
 
 def test_of_another_shape_is_not_loaded():

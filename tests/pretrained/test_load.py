@@ -104,14 +104,6 @@ def test_plain_to_gm_to_plain(x):
     assert 'copied as it is' in report.reasons['conv1.weight']
 
 
-def test_fp32_to_1e_5():
-    torch.manual_seed(0)
-    plain, gm = resnet(None, NONE).float(), resnet(trained=False).float()
-    load_pretrained(gm, plain.state_dict())
-    x = torch.randn(1, 3, 64, 64)
-    close(gm(x), plain(x), 1e-5)
-
-
 def test_torchvision_at_full_size():
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18().eval()
@@ -277,28 +269,6 @@ def test_the_advice_covers_what_does_not_fit_and_nothing_else():
                             (['a.b.c.bias', 'last'], ['a.b.c.bias', 'last']),
                             (['z.a.b', 'z.c.d', 'a.y.q.r'], ['z.*', 'a.y.*'])):
         assert allowing(unfit, fit) == patterns
-
-
-def test_a_network_on_meta_is_an_error():
-    net = resnet(depth=18)
-    state = net.state_dict()
-    with pytest.raises(ValueError, match=r'GMResNet is on the device meta.*to_empty\(device='):
-        load_pretrained(net.to('meta'), state)
-    head = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2, device='meta'))
-    with pytest.raises(ValueError, match=r'meta.*\(1.weight, 1.bias\)'):
-        load_pretrained(head, head.state_dict())
-
-
-def test_teacher_and_student(tmp_path):
-    teacher, net = resnet(depth=18), resnet(depth=18, trained=False)
-    student = {n: t + 1 for n, t in teacher.state_dict().items() if 'num_batches' not in n}
-    torch.save(dict(state_dict={**{f'student.backbone.{n}': t for n, t in student.items()},
-                                **{f'teacher.backbone.{n}': t
-                                   for n, t in teacher.state_dict().items()}}), tmp_path / 'x.pth')
-    with pytest.raises(CheckpointError, match="'student.backbone.', 'teacher.backbone.'.*prefix="):
-        load_pretrained(net, tmp_path / 'x.pth')
-    load_pretrained(net, tmp_path / 'x.pth', prefix='student.backbone.')
-    assert torch.equal(net.bn1.weight, student['bn1.weight'])
 
 
 def test_another_architecture_and_nothing_at_all(tmp_path):

@@ -1,6 +1,4 @@
 """What is said of masks, against masks and spreads computed by hand."""
-import csv
-import io
 import math
 
 import pytest
@@ -12,12 +10,10 @@ from hypothesis import strategies as st
 from gmconv_mmdet import GMConv2d, GMResNet
 from gmconv_mmdet.layers.find_layers import gm_layers
 from gmconv_mmdet.visualization.masks import (
-    COLUMNS,
     describe_masks,
     predicted_sigmas,
     stage_averages,
     stage_of,
-    write_csv,
 )
 
 
@@ -96,17 +92,6 @@ def test_predictions_over_images_of_several_sizes(pattern):
     assert torch.allclose(described.mask, torch.tensor(loop_mask(5, 7, x, y)).double())
 
 
-def test_the_network_stops_where_every_dynamic_layer_has_predicted():
-    class Refusing(nn.Module):
-        def forward(self, x):
-            raise AssertionError('reached what is of no interest')
-
-    net = nn.Sequential(GMConv2d(3, 4, 3, dynamic=True), Refusing())
-    assert predicted_sigmas(net, [torch.zeros(1, 3, 8, 8)])['0'].tolist() == [[5, 5]]
-    assert predicted_sigmas(net, [])['0'].shape == (0, 2)
-    assert predicted_sigmas(nn.Sequential(Refusing()), [torch.zeros(1)]) == {}
-
-
 def test_dynamic_layer_without_images_is_that_of_a_blank_one():
     described, = describe_masks(nn.Sequential(GMConv2d(3, 4, 7, dynamic=True, init_sigma=2)))
     assert described.sigma == (2, 2) and described.images == 0 and described.sigma_std is None
@@ -133,19 +118,6 @@ def test_stages_and_averages_of_a_resnet():
     ('rpn_head.rpn_conv', 'rpn_head')])
 def test_stage_names(name, stage):
     assert stage_of(name) == stage
-
-
-def test_csv():
-    net = nn.Sequential(GMConv2d(3, 4, (3, 5), dynamic=True), GMConv2d(4, 4, 3))
-    file = io.StringIO()
-    write_csv(describe_masks(net, predicted_sigmas(net, [torch.ones(1, 3, 8, 8)])), file)
-    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
-    assert tuple(rows[0]) == COLUMNS
-    assert [(r['layer'], r['mask'], r['kernel_h'], r['kernel_w'], r['images'], r['sigma_x_std'])
-            for r in rows] == [
-                ('0', 'dynamic', '3', '5', '1', '0'), ('1', 'static', '3', '3', '', '')]
-    assert float(rows[1]['effective_h']) == pytest.approx(
-        loop_extent(loop_mask(3, 3, 5, 5))[0], rel=1e-4)
 
 
 def test_not_a_number_is_reported_as_such():
