@@ -24,6 +24,22 @@ def test_reads_safetensors(tmp_path):
     assert torch.equal(read['state_dict']['weight'], weight) and read['meta'] == dict(depth='18')
 
 
+@pytest.mark.parametrize('share', [0.1, 0.999])
+@pytest.mark.parametrize('kind', ['zip', 'legacy', 'safetensors'])
+def test_truncated(tmp_path, kind, share):
+    path = tmp_path / ('x.safetensors' if kind == 'safetensors' else 'x.pth')
+    tensors = dict(weight=torch.randn(64, 64))
+    if kind == 'safetensors':
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == 'zip')
+    content = path.read_bytes()
+    path.write_bytes(content[:int(share * len(content))])
+    with pytest.raises(CheckpointError, match='truncated|damaged') as error:
+        read_checkpoint(path)
+    assert len(str(error.value).splitlines()) == 1 and str(path) in str(error.value)
+
+
 def test_no_file_and_no_dictionary(tmp_path):
     with pytest.raises(FileNotFoundError, match='no checkpoint at .*nowhere.pth'):
         read_checkpoint(tmp_path / 'nowhere.pth')

@@ -1,7 +1,8 @@
 """Imported by a config (`custom_imports`): joins the processes of a launcher without a GPU.
 
 MMEngine 0.10.7's launchers call torch.cuda.set_device() and so need one, but leave a process group
-alone that is there already. Its wrapper needs telling too: `model_wrapper_cfg`, as in test_launch_commands.py.
+alone that is there already. Its wrapper needs telling too:
+`model_wrapper_cfg`, as in test_launch_commands.py.
 """
 import os
 

@@ -1,8 +1,6 @@
 import pytest
 
 from gmconv_mmdet.lab.survey import (
-    Surveyed,
-    markdown,
     registered_backbones,
     survey_backbones,
     survey_configs,
@@ -61,13 +59,3 @@ def test_torchvision():
     known, other = survey_torchvision(['resnet18', 'resnet19'], (64, 64))
     assert known.report.max_size == (435, 435) and len(known.report.unproductive) == 1
     assert other.report is None and 'resnet19' in other.reason
-
-
-def test_refusals_go_to_the_list(tmp_path):
-    path = tmp_path / 'empty.py'
-    path.write_text('model = dict(type="Nothing")\n')
-    rows = list(survey_configs([path], (64, 64)))
-    assert rows[0].report is None and 'no model with a backbone' in rows[0].reason
-    assert f'* `{path}`: ValueError' in markdown(rows, 'config')
-    assert markdown([], 'config').endswith('* none')
-    assert Surveyed('x', None).reason == ''

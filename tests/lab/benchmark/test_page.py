@@ -1,48 +1,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from gmconv_mmdet.lab.benchmark import growth
-from gmconv_mmdet.lab.benchmark.page import draw, page
-from gmconv_mmdet.lab.benchmark.suite import record
-from gmconv_mmdet.lab.benchmark.targets import verdicts
-
-
-def row(name, ratio):
-    return dict(name=name, rounds=4, seconds=ratio, seconds_low=ratio, seconds_high=ratio,
-                ratio=ratio, ratio_low=ratio, ratio_high=ratio)
-
-
-def results(ratio, size=(512, 512), device='cpu', memory=1.01):
-    settings = dict(network='backbone', work='step', variants=['plain', 'GM'], batch=2, size=size,
-                    precision='fp32', channels_last=False, compiled=False, frozen_stages=-1,
-                    device=device, threads=2)
-    return dict(runs=[dict(settings, rows=[row('plain', 1.), row('GM', ratio)],
-                           peak_bytes=dict(plain=1e9, GM=memory * 1e9))], import_seconds=0.25)
-
-
-def test_verdicts():
-    found = {verdict.what: verdict.met for verdict in verdicts(results(1.06))}
-    assert found == {'time of GM, step, fp32, CPU': True,
-                     'peak memory of GM, step, fp32, CPU': True,
-                     'import gmconv_mmdet after mmdet (s)': True}
-    found = {verdict.what: verdict.met for verdict in verdicts(results(1.06, device='cuda',
-                                                                       memory=1.04))}
-    assert found['time of GM, step, fp32, CUDA'] is False
-    assert found['peak memory of GM, step, fp32, CUDA'] is False
-    assert len(list(verdicts(results(1., size=(256, 256))))) == 1  # too small to say anything
-
-
-def test_page_says_what_is_missing():
-    content = {**record(['a', 'command']), **results(1.5)}
-    assert 'Nothing was measured on a GPU yet' in page([], 'x', None)
-    text = page([(Path('quick.json'), content)], 'x', None)
-    assert '| time of GM, step, fp32, CPU | quick | 1.500 | <= 1.06 | MISSED |' in text
-    assert '| GM | 4 | 1500.0 | 1.500 | 1.500 - 1.500 | 1010.0 | 1.0100 |' in text
-    assert '`a command`' in text
+from gmconv_mmdet.lab.benchmark.page import draw
 
 
 def test_growth_is_measured_and_drawn(tmp_path):

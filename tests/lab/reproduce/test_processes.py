@@ -13,7 +13,6 @@ from gmconv_mmdet.lab.reproduce.processes import (
     progress,
     run_supervised,
     signals_raise,
-    tail,
 )
 
 HELD = """
@@ -144,10 +143,3 @@ def test_progress_is_the_newest_process_own(tmp_path):
     assert progress(log) == 'starting'
     log.write_text(log.read_text() + TEST)
     assert progress(log) == 'Epoch(test) [ 100/5000] eta: 0:00:04 time: 0.2500'
-
-
-def test_tail_reads_the_end_of_large_and_of_odd_files(tmp_path):
-    log = tmp_path / 'output.log'
-    log.write_bytes(b'\xff\xfe' + b'x' * 200_000 + b'\nlast but one\nlast')
-    assert tail(log, 2) == 'last but one\nlast'
-    assert tail(log.with_name('none'), 3) == ''
