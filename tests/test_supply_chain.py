@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from gmconv_mmdet.lab.reproduce.driver import LaunchOptions, launch_command
 
 from .hostile.case import tool
 from .hostile.fuzz import STATE
@@ -156,13 +153,3 @@ def test_tools_take_files_of_awkward_names(tmp_path, monkeypatch, name):
                f'{name} out.pth')
     assert 'written' in out
     assert len(list(tmp_path.iterdir())) == 2 and not (tmp_path / 'pwned').exists()
-
-
-@pytest.mark.parametrize('launcher', ['none', 'pytorch', 'slurm'])
-def test_commands_of_the_driver_keep_names_whole(launcher):
-    """They run without a shell, and what is printed for a shell reads back as the same words."""
-    options = LaunchOptions(gpus=2, launcher=launcher, srun_args=(AWKWARD, ))
-    arguments = [f'/data/{AWKWARD}/config.py', '--work-dir', AWKWARD]
-    command = launch_command(Path(f'/{AWKWARD}/train.py'), arguments, options)
-    assert set(arguments) <= set(command) and f'/{AWKWARD}/train.py' in command
-    assert shlex.split(shlex.join(command)) == command

@@ -1,10 +1,8 @@
 """The commands that draw masks and effective receptive fields, as a user runs them."""
 import csv
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -81,27 +79,6 @@ def test_objects_of_the_configs_test_set_then_redrawn(run, folder):
     assert again.returncode == 0, again.stderr
     assert {p.name: p.read_bytes() for p in (folder / 'out').glob('*.png')} == pictures
     assert again.stdout == done.stdout
-
-
-def test_network_interrupted_and_continued(repo, run, folder):
-    arguments = ['network', 'net_r18-gm.py', '--size', '256', '--outputs', 'C3', 'P6',
-                 '--out', 'out']
-    script = repo / 'tools' / 'analysis_tools' / 'visualize_erf.py'
-    with subprocess.Popen([sys.executable, str(script), *arguments], cwd=folder,
-                          stderr=subprocess.PIPE, text=True) as process:
-        # The first progress of at least one image, then Ctrl-C.
-        text, limit = '', time.monotonic() + 200
-        while not any(f' {n}/8 ' in text for n in range(1, 8)) and time.monotonic() < limit:
-            text += process.stderr.read(1)
-        process.send_signal(signal.SIGINT)
-        text += process.stderr.read()
-    if 'interrupted' in text:  # a fast machine may have finished
-        assert process.returncode == 1 and 'the same command goes on' in text
-        assert 'Traceback' not in text
-    done = run('erf', *arguments)
-    assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader((folder / 'out' / 'erf.csv').open()))
-    assert [(row['map'], row['count']) for row in rows] == [('C3', '7'), ('P6', '7')]
 
 
 @pytest.mark.parametrize('arguments, message', [

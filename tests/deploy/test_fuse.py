@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config
 
 from gmconv_mmdet.checkpoints import CheckpointError
-from gmconv_mmdet.deploy.annotated_images import AnnotatedImages
 from gmconv_mmdet.deploy.detector import load_detector
 from gmconv_mmdet.deploy.fuse import FuseError, fuse
 
@@ -171,25 +170,6 @@ def test_average_stem(tmp_path, coco128):
     x = torch.arange(7.) - 3
     mask = torch.exp(-(x ** 2 / s1 ** 2)[None, :] / 2 - (x ** 2 / s2 ** 2)[:, None] / 2)
     torch.testing.assert_close(conv.weight, (model.backbone.conv1.weight.detach() * mask).float())
-
-
-@pytest.mark.slow
-def test_metrics_are_mmdets(tmp_path, coco128):
-    """Beside CocoMetric as mmdet's test loop runs it, which rounds to three digits."""
-    from mmengine.evaluator import Evaluator
-    config, checkpoint, model = write_detector(tmp_path)
-    found = AnnotatedImages(Config.fromfile(config), *coco128)
-    metrics = found.evaluate(model)
-    evaluator = Evaluator(dict(type='mmdet.CocoMetric', ann_file=coco128[0],
-                               metric_items=['mAP', 'mAP_50', 'AR@1000', 'AR_s@1000']))
-    evaluator.dataset_meta = found.loader.dataset.metainfo
-    with torch.no_grad():
-        for batch in found.loader:
-            evaluator.process(model.test_step(batch), batch)
-    theirs = evaluator.evaluate(len(found))
-    for name, key in (('AP', 'mAP'), ('AP50', 'mAP_50'), ('AR1000', 'AR@1000'),
-                      ('ARS', 'AR_s@1000')):
-        assert metrics[f'bbox {name}'] == pytest.approx(theirs[f'coco/bbox_{key}'], abs=6e-4)
 
 
 @pytest.mark.slow

@@ -195,16 +195,6 @@ def test_parts_left_by_a_kill_go(tmp_path):
     assert names(tmp_path) == ['.notes.part', 'epoch_1.pth', 'last_checkpoint']
 
 
-def test_checkpoints_in_a_folder_of_their_own(tmp_path):
-    options = dict(out_dir=str(tmp_path / 'elsewhere'), max_keep_ckpts=2)
-    train(tmp_path / 'run', **options)
-    there = tmp_path / 'elsewhere' / 'run'
-    assert names(there) == ['epoch_2.pth', 'epoch_3.pth']
-    cut(there / 'epoch_3.pth')
-    runner = train(tmp_path / 'run', epochs=4, resume=True, **options)
-    assert runner.epoch == 4 and names(there) == ['epoch_3.pth', 'epoch_4.pth']
-
-
 class OtherCheckpointHook(CheckpointHook):
     pass
 

@@ -14,7 +14,6 @@ from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmengine.registry import DefaultScope
-from mmengine.runner.checkpoint import load_checkpoint
 from safetensors.torch import save_file
 
 from gmconv_mmdet.backbones import GMResNet
@@ -159,16 +158,6 @@ def test_files(tmp_path, x):
         close(net(x), teacher(x), 1e-15)
 
 
-def test_mmengines_own_initialiser_reads_our_weights(tmp_path, x):
-    teacher = resnet()
-    torch.save(dict(state_dict=teacher.state_dict()), tmp_path / 'gm.pth')
-    net = resnet(trained=False, init_cfg=dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'gm.pth')))
-    net.init_weights()
-    close(net(x), teacher(x), 1e-15)
-    load_checkpoint(net, str(tmp_path / 'gm.pth'), strict=True)
-
-
 def test_sigma_patterns_are_told_by_the_metadata():
     teacher = resnet(gm_cfg=dict(sigma_pattern='sigma_pair'))
     config = "model = dict(backbone=dict(type='GMResNet', gm_cfg=dict(sigma_pattern='sigma_pair')))"
@@ -177,15 +166,6 @@ def test_sigma_patterns_are_told_by_the_metadata():
         load_pretrained(net, dict(meta=meta, state_dict=teacher.state_dict()))
         sigma, ratio = net.conv1.sigma_predictor.b1.tolist()
         assert (sigma, sigma * ratio) == pytest.approx((2.3, 0.8))
-
-
-def test_a_stopped_network_and_old_counters(x):
-    state = {n: t for n, t in resnet().state_dict().items() if 'num_batches' not in n}
-    net = resnet(trained=False, num_stages=3, stages=(True, ) * 3, strides=(1, 2, 2),
-                 dilations=(1, ) * 3, out_indices=(2, ))
-    report = load_pretrained(net, state)
-    assert {report.reasons[n] for n in report.ignored} == {'the network ends after layer3'}
-    assert all('num_batches' in n for n in report.initialized)
 
 
 def lacking(state):
@@ -253,14 +233,6 @@ def test_a_detector_of_80_classes_starts_one_of_3(kind, advised, tmp_path):
     shapes = report.reasons[advised[0].replace('*', 'weight')]
     assert re.match(r'allowed: \(.*\) in the checkpoint, \(.*\) in the network', shapes)
     assert advised[0].replace('*', 'weight') in str(report)
-
-
-def test_what_is_of_another_shape_may_have_another_name_in_the_file():
-    net, source = resnet(depth=18), of_another_shape(resnet(depth=18).state_dict())
-    report = load_pretrained(net, {f'backbone.{name}': tensor for name, tensor in source.items()},
-                             allow=['conv1.weight'])
-    assert 'conv1.weight' in report.initialized and 'backbone.conv1.weight' in report.ignored
-    assert report.reasons['conv1.weight'] == report.reasons['backbone.conv1.weight']
 
 
 def test_the_advice_covers_what_does_not_fit_and_nothing_else():

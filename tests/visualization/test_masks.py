@@ -92,11 +92,6 @@ def test_predictions_over_images_of_several_sizes(pattern):
     assert torch.allclose(described.mask, torch.tensor(loop_mask(5, 7, x, y)).double())
 
 
-def test_dynamic_layer_without_images_is_that_of_a_blank_one():
-    described, = describe_masks(nn.Sequential(GMConv2d(3, 4, 7, dynamic=True, init_sigma=2)))
-    assert described.sigma == (2, 2) and described.images == 0 and described.sigma_std is None
-
-
 def test_stages_and_averages_of_a_resnet():
     net = GMResNet(18, base_channels=4)
     for i, layer in enumerate(layer for layer in gm_layers(net).values() if not layer.dynamic):

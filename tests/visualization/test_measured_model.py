@@ -91,15 +91,6 @@ def test_names_of_maps(tmp_path, indices, neck, names):
     assert [stride_of(feature, image) for feature in maps.values()] == [2**int(n[1:]) for n in maps]
 
 
-def test_dilated_stages_keep_their_numbers(tmp_path):
-    config = write(tmp_path / 'net.py')
-    cfg = Config.fromfile(config)
-    cfg.model.backbone.update(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
-    cfg.dump(config)
-    maps = feature_maps(load_model(config).network, torch.zeros(1, 3, 64, 64))
-    assert {name: f.shape[2] for name, f in maps.items()} == dict(C2=16, C3=8, C4=8, C5=8)
-
-
 def test_a_network_without_maps(tmp_path):
     config = write(tmp_path / 'net.py')
     cfg = Config.fromfile(config)

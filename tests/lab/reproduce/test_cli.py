@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -81,17 +79,6 @@ def test_a_config_without_masks_is_one_clear_line(capsys, tmp_path, repo):
     config = repo / 'configs' / 'gmconv' / 'faster-rcnn_r50_fpn_1x_coco.py'
     status, out = run(capsys, 'check', '--config', config, '--out', tmp_path / 'out')
     assert status == 1 and 'it is its own plain twin' in out and not (tmp_path / 'out').exists()
-
-
-def test_commands_of_a_prepared_run_can_be_given_by_hand(capsys, tmp_path, small_coco):
-    status, out = run(capsys, 'run', '--table', 'V', '--rows', 'faster-rcnn_r50', '--rehearse',
-                      '--data-root', small_coco, '--gpus', 0, '--work-root', tmp_path / 'a b',
-                      '--print-commands')
-    assert status == 0
-    folder = tmp_path / 'a b' / 'rehearsal' / 'faster-rcnn_r50-seed0'
-    train, test = (line for line in out.splitlines() if '.py' in line and 'python' in line)
-    assert f"train.py '{folder}/config.py'" in train and f"'{folder}/train/epoch_2.pth'" in test
-    assert json.loads((folder / 'run.json').read_text())['rehearsal'] is True
 
 
 def test_plan_counts_what_is_left(tmp_path):

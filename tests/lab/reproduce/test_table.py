@@ -34,13 +34,6 @@ def test_a_full_run_keeps_the_papers_recipe(coco):
         assert cfg.default_hooks.checkpoint.max_keep_ckpts == 2
 
 
-def test_options_reach_the_config(coco):
-    cfg = run_config(PLAIN, 0, RunOptions(coco, images_per_gpu=4, amp=True, coco_eval='faster'))
-    assert cfg.train_dataloader.batch_size == 4
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
-    assert cfg.val_evaluator.type == cfg.test_evaluator.type == 'FastCocoMetric'
-
-
 def test_rows_with_and_without_gmconv_start_from_their_own_weights(coco, monkeypatch):
     monkeypatch.delenv('GMCONV_PRETRAINED', raising=False)
     options = RunOptions(coco, pretrained='gm.pth', pretrained_plain='plain.pth')
@@ -102,10 +95,3 @@ def test_coco_2017s_names_come_first_and_are_the_default(tmp_path):
         (tmp_path / name).mkdir()
     assert find_coco_folder(tmp_path).train_images == 'train2017'
     assert find_coco_folder(tmp_path).val_images == 'val'
-
-
-def test_given_parts_are_taken_as_they_are(small_coco, monkeypatch):
-    monkeypatch.chdir(small_coco.parent)
-    data = find_coco_folder('some data', train_annotations='mine.json', val_images=None)
-    assert data.root == small_coco  # absolute
-    assert (data.train_annotations, data.val_images) == ('mine.json', 'images')
