@@ -15,39 +15,11 @@ from timm.utils.model import reparameterize_model
 
 from gmconv_mmdet import GMConv2d, GMResNet, fold_gmconv
 
+from ..networks import difference, images, trained
+
 NAMES = ('weight', 'bias')
 HAS_DYNAMIC_DIMS = hasattr(torch, 'export') and hasattr(torch.export, 'Dim') and hasattr(
     torch.export.Dim, 'DYNAMIC')
-
-
-def trained(model, seed=0):
-    """Sigmas, norms and predictors as training would leave them, in evaluation mode."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(tensor, low, high):
-        tensor.data.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
-
-    for module in model.modules():
-        if isinstance(module, GMConv2d) and module.dynamic:
-            uniform(module.sigma_predictor.w1, -1, 1)
-            uniform(module.sigma_predictor.b1, 0.8, 2.5)
-        elif isinstance(module, GMConv2d) and module.sigma is not None:
-            uniform(module.sigma, 0.4, 3)
-        elif isinstance(module, nn.BatchNorm2d):
-            uniform(module.running_mean, -0.2, 0.2)
-            uniform(module.running_var, 0.5, 2)
-            uniform(module.weight, 0.5, 1.5)
-            uniform(module.bias, -0.2, 0.2)
-    return model.train(False)
-
-
-def images(batch=2, height=64, width=48):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
-
-
-def difference(outputs, expected):
-    """Largest difference, relative to the largest value of each output."""
-    return max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(outputs, expected))
 
 
 def kinds(model):

@@ -14,7 +14,7 @@ from gmconv_mmdet import GMConv2d, GMResNet, fold_gmconv
 from gmconv_mmdet.deploy.onnx import export_onnx, onnx_difference
 from gmconv_mmdet.layers import gmconv
 
-from ..conversion.test_fold import difference, images, trained
+from ..networks import difference, images, trained
 from .small_detectors import write_detector
 
 SHAPES = [(batch, height, width) for batch in (1, 3) for height, width in ((64, 96), (97, 75))]

@@ -1,6 +1,5 @@
 """RefConv2d against a naive float64 loop over kernel and image, and the rules about its basis."""
 import copy
-import itertools
 import pickle
 from inspect import signature
 
@@ -15,44 +14,8 @@ from mmengine.model import ExponentialMovingAverage, initialize
 
 from gmconv_mmdet import RefConv2d, fold_gmconv, refocus
 
-from .test_gmconv import skip_without_autocast
-
-
-def loop_refocus(basis, map_weight):
-    """Eq. of arXiv 2310.10563 by loops: every cell of every slice, from all slices of its group."""
-    out_channels, group_in, height, width = basis.shape
-    slices = [(o, i) for o in range(out_channels) for i in range(group_in)]
-    count, groups, map_h, map_w = map_weight.shape
-    assert count == len(slices)
-    result = basis.clone()
-    for s, (o, i) in enumerate(slices):
-        first = s // groups * groups
-        for y, x, member, dy, dx in itertools.product(range(height), range(width), range(groups),
-                                                      range(map_h), range(map_w)):
-            from_y, from_x = y + dy - map_h // 2, x + dx - map_w // 2
-            if 0 <= from_y < height and 0 <= from_x < width:
-                value = basis[(*slices[first + member], from_y, from_x)]
-                result[o, i, y, x] += map_weight[s, member, dy, dx] * value
-    return result
-
-
-def loop_conv(x, kernel, bias, stride, padding, dilation, groups):
-    """A convolution by loops over every output cell, zeros around."""
-    batch, _, height, width = x.shape
-    out_channels, group_in, kernel_h, kernel_w = kernel.shape
-    sizes = [(side + 2 * p - d * (k - 1) - 1) // s + 1 for side, p, d, k, s in zip(
-        (height, width), padding, dilation, (kernel_h, kernel_w), stride)]
-    out = x.new_zeros(batch, out_channels, *sizes)
-    for n, o, oy, ox in itertools.product(range(batch), range(out_channels), *map(range, sizes)):
-        first = o // (out_channels // groups) * group_in
-        total = 0.0 if bias is None else bias[o].item()
-        for ky, kx in itertools.product(range(kernel_h), range(kernel_w)):
-            iy = oy * stride[0] + ky * dilation[0] - padding[0]
-            ix = ox * stride[1] + kx * dilation[1] - padding[1]
-            if 0 <= iy < height and 0 <= ix < width:
-                total += float(kernel[o, :, ky, kx] @ x[n, first:first + group_in, iy, ix])
-        out[n, o, oy, ox] = total
-    return out
+from ..networks import skip_without_autocast
+from ..oracles import loop_conv, loop_refocus
 
 
 def loaded(layer):
@@ -89,9 +52,7 @@ def test_equals_oracle(name):
     kernel = loop_refocus(conv.weight, conv.convmap.weight.detach())
     assert (conv.plain_weight() - kernel).abs().max() < 1e-12
     assert (kernel - conv.weight).abs().max() > 0.1
-    expected = loop_conv(x, kernel, conv.bias, conv.stride, conv.padding, conv.dilation,
-                         conv.groups)
-    assert (conv(x) - expected).abs().max() < 1e-9
+    assert (conv(x) - loop_conv(conv, x, kernel)).abs().max() < 1e-9
     assert torch.equal(conv(x[0]), conv(x[:1])[0])
 
 

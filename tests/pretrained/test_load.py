@@ -21,6 +21,8 @@ from gmconv_mmdet.checkpoints import CheckpointError
 from gmconv_mmdet.pretrained import load_pretrained
 from gmconv_mmdet.pretrained.load import allowing
 
+from ..oracles import accounted
+
 DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
 NONE = (False, ) * 4
 ROWS = {  # Table V: stem, stages with GMConv, with DCN
@@ -56,16 +58,6 @@ def resnet(stem='dynamic', stages=(True, ) * 4, depth=50, trained=True, **kwargs
 def x():
     torch.manual_seed(7)
     return torch.randn(2, 3, 96, 96, dtype=torch.float64)
-
-
-def accounted(report, net, source_names):
-    """Each tensor of the network and of the checkpoint has exactly one fate."""
-    ours = report.loaded + report.folded + report.initialized
-    for name in net.state_dict():
-        assert ours.count(name) == 1, name
-    theirs = report.loaded + report.folded + report.ignored
-    for name in source_names:
-        assert theirs.count(name) == 1, name
 
 
 def close(a, b, tolerance=1e-10):

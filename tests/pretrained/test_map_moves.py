@@ -15,7 +15,7 @@ from gmconv_mmdet.checkpoints import CheckpointError
 from gmconv_mmdet.pretrained.map_moves import multiply_out_maps
 from gmconv_mmdet.pretrained.publish import convert_backbone
 
-from .test_load import accounted
+from ..oracles import accounted
 
 SMALL = dict(base_channels=8, zero_init_residual=False)
 SWAPPED = 17  # convolutions larger than 1x1 in ResNet-18

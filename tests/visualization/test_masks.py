@@ -16,24 +16,7 @@ from gmconv_mmdet.visualization.masks import (
     stage_of,
 )
 
-
-def loop_mask(height, width, sigma_x, sigma_y):
-    """The mask by the formula, entry by entry."""
-    xs = [j - (width - 1) / 2 for j in range(width)]
-    ys = [i - (height - 1) / 2 for i in range(height)]
-    x0, y0 = min(x * x for x in xs), min(y * y for y in ys)
-    return [[math.exp(-((x * x - x0) / sigma_x ** 2 + (y * y - y0) / sigma_y ** 2) / 2) for x in xs]
-            for y in ys]
-
-
-def loop_extent(mask):
-    """(h, w) of a kernel: sqrt(12 variance + 1) along each axis, with loops."""
-    def size(marginal):
-        total = sum(marginal)
-        centre = sum(i * m for i, m in enumerate(marginal)) / total
-        spread = sum(m * (i - centre) ** 2 for i, m in enumerate(marginal))
-        return math.sqrt(12 * spread / total + 1)
-    return (size([sum(row) for row in mask]), size([sum(column) for column in zip(*mask)]))
+from ..oracles import loop_extent, loop_mask
 
 
 @settings(max_examples=30, deadline=None)
@@ -43,7 +26,7 @@ def test_static_layer(kernel, sigma):
     layer = GMConv2d(2, 3, kernel, init_sigma=abs(sigma))
     layer.sigma.data.fill_(sigma)
     described, = describe_masks(nn.Sequential(layer))
-    expected = loop_mask(*kernel, sigma, sigma)
+    expected = loop_mask(*kernel, sigma, sigma).tolist()
     assert described.kind == 'static' and described.name == '0'
     assert described.sigma == pytest.approx((abs(sigma), ) * 2, rel=1e-6)
     assert torch.allclose(described.mask, torch.tensor(expected).double(), atol=1e-6)
@@ -89,7 +72,7 @@ def test_predictions_over_images_of_several_sizes(pattern):
     x, y = found['0'].double().mean(0).tolist()
     assert described.images == 5 and described.sigma == pytest.approx((x, y))
     assert described.sigma_std == pytest.approx(found['0'].double().numpy().std(0))
-    assert torch.allclose(described.mask, torch.tensor(loop_mask(5, 7, x, y)).double())
+    assert torch.allclose(described.mask, loop_mask(5, 7, x, y))
 
 
 def test_stages_and_averages_of_a_resnet():
@@ -101,7 +84,7 @@ def test_stages_and_averages_of_a_resnet():
         'stem', *(f'L{i}' for i in (1, 2, 3, 4) for _ in range(4))]
     averages = stage_averages(masks)
     assert [a.name for a in averages] == [f'average of L{i}' for i in (1, 2, 3, 4)]
-    expected = torch.tensor([loop_mask(3, 3, s, s) for s in (5, 6, 7, 8)]).double().mean(0)
+    expected = torch.stack([loop_mask(3, 3, s, s) for s in (5, 6, 7, 8)]).mean(0)
     assert torch.allclose(averages[1].mask, expected) and averages[1].sigma == (6.5, 6.5)
     assert averages[1].extent == pytest.approx(loop_extent(expected.tolist()))
 
