@@ -1,14 +1,12 @@
 """The commands that draw masks and effective receptive fields, as a user runs them."""
 import csv
 import json
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
+from .processes import run_tool
 
 NET = """
 custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
@@ -41,12 +39,9 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def run(repo, folder):
-    def call(tool, *arguments):
-        script = repo / 'tools' / 'analysis_tools' / f'visualize_{tool}.py'
-        return subprocess.run([sys.executable, str(script), *arguments], cwd=folder,
-                              capture_output=True, text=True, timeout=300)
-    return call
+def run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return lambda tool, *arguments: run_tool(f'analysis_tools/visualize_{tool}.py', *arguments)
 
 
 def test_masks(run, folder):

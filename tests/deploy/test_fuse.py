@@ -12,6 +12,7 @@ from gmconv_mmdet.checkpoints import CheckpointError
 from gmconv_mmdet.deploy.detector import load_detector
 from gmconv_mmdet.deploy.fuse import FuseError, fuse
 
+from ..processes import run_tool
 from .small_detectors import write_detector
 
 STOCK = '''
@@ -143,7 +144,7 @@ def test_refusals(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+@pytest.mark.parametrize('stem', ['dynamic', pytest.param('static', marks=pytest.mark.nightly)])
 def test_metrics_are_the_same_on_real_images(tmp_path, coco128, stem):
     config, checkpoint, _ = write_detector(tmp_path, gm_stem=stem)
     report = fuse(config, checkpoint, tmp_path / 'folded', calib=coco128)
@@ -172,13 +173,12 @@ def test_average_stem(tmp_path, coco128):
     torch.testing.assert_close(conv.weight, (model.backbone.conv1.weight.detach() * mask).float())
 
 
-@pytest.mark.slow
-def test_command_line(tmp_path, repo):
+def test_command_line(tmp_path):
     config, checkpoint, _ = write_detector(tmp_path, gm_stem='static')
-    command = [sys.executable, repo / 'tools/deployment/fuse.py', config, checkpoint, tmp_path / 'out']
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = 'deployment/fuse.py', config, checkpoint, tmp_path / 'out'
+    done = run_tool(*command)
     assert done.returncode == 0, done.stderr
     assert 'folded exactly: 17 static GMConv' in done.stdout
     assert f'written: {tmp_path / "out.pth"}' in done.stdout
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = run_tool(*command)
     assert again.returncode == 1 and again.stderr.startswith('fuse: ') and '--force' in again.stderr

@@ -1,7 +1,5 @@
 """Published backbones: round trips, rows, metadata, and the tool itself."""
 import hashlib
-import subprocess
-import sys
 from contextlib import nullcontext
 from functools import partial
 
@@ -13,6 +11,8 @@ from gmconv_mmdet.checkpoints import CheckpointError
 from gmconv_mmdet.openmmlab.config_placement import row_placement
 from gmconv_mmdet.pretrained import load_pretrained
 from gmconv_mmdet.pretrained.publish import convert_backbone, resnet_depth
+
+from ..processes import run_tool
 
 NONE = (False, ) * 4
 
@@ -150,12 +150,10 @@ def test_resnet_depth():
     assert resnet_depth(['features.0.weight']) is None
 
 
-@pytest.mark.slow
-def test_tool(trained, tmp_path, repo):
+def test_tool(trained, tmp_path):
     def tool(*arguments):
-        script = repo / 'tools' / 'model_converters' / 'convert_backbone.py'
-        return subprocess.run([sys.executable, '-W', 'ignore', script, *map(str, arguments)],
-                              capture_output=True, text=True)
+        return run_tool('model_converters/convert_backbone.py', *arguments)
+
     run = tool(trained[0], tmp_path / 'gm.pth', '--to', 'plain')
     assert run.returncode == 0, run.stderr
     for text in ('multiplied into its weight', 'outside the backbone: head', 'depth: 18',
