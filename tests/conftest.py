@@ -20,6 +20,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items) -> None:
+    """What is nightly is slow, too: ``-m "not slow"`` leaves it out."""
+    for item in items:
+        if item.get_closest_marker('nightly'):
+            item.add_marker('slow')
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_pyfunc_call(pyfuncitem) -> Iterator[None]:
     """A test of something that this torch truly lacks is skipped, with the library's own words."""

@@ -1,10 +1,10 @@
 """The command, as a user runs it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+
+from .processes import run_tool
 
 CONFIG = """
 default_scope = 'mmdet'
@@ -20,18 +20,14 @@ BOXES = dict(images=[dict(id=1, width=333, height=200)], categories=[], annotati
 
 
 @pytest.fixture
-def run(repo, tmp_path):
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / 'net.py').write_text(CONFIG)
     (tmp_path / 'boxes.json').write_text(json.dumps(BOXES))
 
-    def call(*arguments):
-        script = repo / 'tools' / 'analysis_tools' / 'analyze_rf.py'
-        return subprocess.run([sys.executable, str(script), *arguments], cwd=tmp_path,
-                              capture_output=True, text=True, timeout=300)
-    return call
+    return lambda *arguments: run_tool('analysis_tools/analyze_rf.py', *arguments)
 
 
-@pytest.mark.slow
 def test_everything_at_once(run, tmp_path):
     result = run('net.py', '--annotations', 'boxes.json', '--csv', 'o.csv', '--json', 'o.json',
                  '--picture', 'o.png', '--change', 'small-image-stem', '--write-config', 'new.py')
@@ -48,7 +44,6 @@ def test_everything_at_once(run, tmp_path):
     assert '0 of 28 layers with weights are unproductive' in again.stdout, again.stderr
 
 
-@pytest.mark.slow
 def test_errors_are_one_line(run, tmp_path):
     (tmp_path / 'bare.py').write_text("model = dict(backbone=dict(type='ResNet', depth=18))\n")
     for arguments, message in [

@@ -2,18 +2,13 @@
 import json
 import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import mmdet
 import pytest
 
 from gmconv_mmdet.checkpoints import read_checkpoint
 
-REPO = Path(__file__).resolve().parents[1]
-MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
+from .processes import REPO, finished, mmdet_tool, wait_for
+
 CONFIG = REPO / 'configs' / 'gmconv' / 'faster-rcnn_r50-gm-stem-l1-l4_fpn_1x_coco.py'
 
 # What a user's own config would say: our config, another data set, fewer and smaller images.
@@ -47,30 +42,6 @@ default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2), logger=dict(in
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)
 '''
-
-
-def mmdet_tool(name, *arguments, cwd, **kwargs):
-    return subprocess.Popen([sys.executable, MMDET_TOOLS / name, *map(str, arguments)], cwd=cwd,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
-
-
-def finished(process, seconds=900):
-    """The output of ``process`` once it has ended well; it never outlives the test."""
-    try:
-        output = process.communicate(timeout=seconds)[0]
-    finally:
-        process.kill()
-    assert process.returncode == 0, output[-4000:]
-    return output
-
-
-def wait_for(path, process, seconds=300):
-    """Until ``path`` exists; fails with the process's output when it ends before."""
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0][-4000:]
-        assert time.monotonic() < end, f'{path} did not appear in {seconds} s'
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -111,7 +82,7 @@ def test_coco128_train_kill_resume_evaluate(shared_data, tmp_path):
     assert 'Average Precision' in output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_overfits_16_real_images(shared_data, tmp_path):
     """A small GM detector, from scratch, learns 16 real images by heart."""
     coco = json.loads((shared_data / 'coco128/annotations/instances_train.json').read_text())

@@ -11,7 +11,8 @@ import torch
 
 from gmconv_mmdet.checkpoints import read_checkpoint
 
-from .test_mmdet_tools import COCO128_CONFIG, finished, mmdet_tool
+from .processes import finished, mmdet_tool
+from .test_mmdet_tools import COCO128_CONFIG
 
 mmpretrain = pytest.importorskip('mmpretrain')
 

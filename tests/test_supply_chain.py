@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from gmconv_mmdet.lab.reproduce.driver import LaunchOptions, launch_command
 
 from .hostile.case import tool
 from .hostile.fuzz import STATE
@@ -107,6 +104,10 @@ def test_nothing_is_downloaded_unless_a_link_is_loaded(repo, tmp_path):
     assert 'could not be downloaded' in asked and 'asked for the network' in asked
 
 
+def dotted(node: ast.expr) -> str:
+    return f'{dotted(node.value)}.{node.attr}' if isinstance(node, ast.Attribute) else getattr(node, 'id', '')
+
+
 def test_no_code_runs_text_as_a_program(repo):
     """No shell, no eval, no pickle that runs code, in the package, the tools and set-up."""
     banned = {'eval', 'exec', 'os.system', 'os.popen', 'pickle.load', 'pickle.loads', 'yaml.load',
@@ -115,15 +116,13 @@ def test_no_code_runs_text_as_a_program(repo):
              *(repo / 'tools').rglob('*.py'), *(repo / 'configs').rglob('*.py')]
     found = []
     for path in files:
-        text = path.read_text(encoding='utf-8')
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             if not isinstance(node, ast.Call):
                 continue
-            called = ast.get_source_segment(text, node.func)
-            options = {keyword.arg: ast.get_source_segment(text, keyword.value)
-                       for keyword in node.keywords}
-            if (called in banned or options.get('shell', 'False') != 'False'
-                    or called == 'torch.load' and options.get('weights_only') != 'True'):
+            called = dotted(node.func)
+            options = {keyword.arg: getattr(keyword.value, 'value', '?') for keyword in node.keywords}
+            if (called in banned or options.get('shell', False) is not False
+                    or called == 'torch.load' and options.get('weights_only') is not True):
                 found.append(f'{path.relative_to(repo)}:{node.lineno} {called}')
     assert not found
 
@@ -156,13 +155,3 @@ def test_tools_take_files_of_awkward_names(tmp_path, monkeypatch, name):
                f'{name} out.pth')
     assert 'written' in out
     assert len(list(tmp_path.iterdir())) == 2 and not (tmp_path / 'pwned').exists()
-
-
-@pytest.mark.parametrize('launcher', ['none', 'pytorch', 'slurm'])
-def test_commands_of_the_driver_keep_names_whole(launcher):
-    """They run without a shell, and what is printed for a shell reads back as the same words."""
-    options = LaunchOptions(gpus=2, launcher=launcher, srun_args=(AWKWARD, ))
-    arguments = [f'/data/{AWKWARD}/config.py', '--work-dir', AWKWARD]
-    command = launch_command(Path(f'/{AWKWARD}/train.py'), arguments, options)
-    assert set(arguments) <= set(command) and f'/{AWKWARD}/train.py' in command
-    assert shlex.split(shlex.join(command)) == command

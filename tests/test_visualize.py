@@ -1,16 +1,12 @@
 """The commands that draw masks and effective receptive fields, as a user runs them."""
 import csv
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import cv2
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
+from .processes import run_tool
 
 NET = """
 custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
@@ -43,12 +39,9 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def run(repo, folder):
-    def call(tool, *arguments):
-        script = repo / 'tools' / 'analysis_tools' / f'visualize_{tool}.py'
-        return subprocess.run([sys.executable, str(script), *arguments], cwd=folder,
-                              capture_output=True, text=True, timeout=300)
-    return call
+def run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return lambda tool, *arguments: run_tool(f'analysis_tools/visualize_{tool}.py', *arguments)
 
 
 def test_masks(run, folder):
@@ -81,27 +74,6 @@ def test_objects_of_the_configs_test_set_then_redrawn(run, folder):
     assert again.returncode == 0, again.stderr
     assert {p.name: p.read_bytes() for p in (folder / 'out').glob('*.png')} == pictures
     assert again.stdout == done.stdout
-
-
-def test_network_interrupted_and_continued(repo, run, folder):
-    arguments = ['network', 'net_r18-gm.py', '--size', '256', '--outputs', 'C3', 'P6',
-                 '--out', 'out']
-    script = repo / 'tools' / 'analysis_tools' / 'visualize_erf.py'
-    with subprocess.Popen([sys.executable, str(script), *arguments], cwd=folder,
-                          stderr=subprocess.PIPE, text=True) as process:
-        # The first progress of at least one image, then Ctrl-C.
-        text, limit = '', time.monotonic() + 200
-        while not any(f' {n}/8 ' in text for n in range(1, 8)) and time.monotonic() < limit:
-            text += process.stderr.read(1)
-        process.send_signal(signal.SIGINT)
-        text += process.stderr.read()
-    if 'interrupted' in text:  # a fast machine may have finished
-        assert process.returncode == 1 and 'the same command goes on' in text
-        assert 'Traceback' not in text
-    done = run('erf', *arguments)
-    assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader((folder / 'out' / 'erf.csv').open()))
-    assert [(row['map'], row['count']) for row in rows] == [('C3', '7'), ('P6', '7')]
 
 
 @pytest.mark.parametrize('arguments, message', [

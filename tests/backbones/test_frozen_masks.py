@@ -122,16 +122,6 @@ def test_train_leaves_frozen_averages_frozen():
     assert not any(p.requires_grad for p in average.module.parameters())
 
 
-def test_stages_that_are_frozen_later():
-    """Some backbones freeze stages at the first train() only; others are told so in a training."""
-    for freeze_masks in (True, False):
-        net = resnet(freeze_masks)
-        net.frozen_stages = 2
-        net.train()
-        assert not net.layer2[0].conv1.weight.requires_grad
-        assert net.layer2[0].conv1.sigma.requires_grad is not freeze_masks
-
-
 @pytest.mark.parametrize('freeze_masks, file, level, says', [
     (True, 'plain', logging.WARNING,
      'conv1: 1 are frozen untrained; layer1: 4 are frozen untrained'),
@@ -170,19 +160,6 @@ def test_warns_of_stages_frozen_at_random_weights(build, plain, messages):
     assert not told(build(False, pretrained(plain, 'Pretrained')))
     assert not told(GMResNet(18, base_channels=8, **options))  # nothing frozen
     assert not told(refconv_resnet(False, frozen_stages=-1))
-
-
-def test_masks_learn_in_a_frozen_stage(plain):
-    net = resnet(False, pretrained(plain))
-    net.init_weights()
-    before = {n: p.detach().clone() for n, p in net.named_parameters()}
-    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
-    net.train()
-    sum(out.square().mean() for out in net(torch.randn(2, 3, 64, 64))).backward()
-    optimizer.step()
-    changed = {n for n, p in net.named_parameters() if not torch.equal(p, before[n])}
-    assert 'layer1.1.conv2.sigma' in changed and 'conv1.sigma_predictor.b1' in changed
-    assert 'layer1.1.conv2.weight' not in changed and 'conv1.weight' not in changed
 
 
 @pytest.mark.parametrize('value', ['auto', 'sometimes', None, 1])

@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 import torch.nn as nn
-from mmdet.models.backbones import ResNeXt
 from mmengine.registry import MODELS
 
 from gmconv_mmdet import GMConv2d, load_pretrained
@@ -108,15 +107,6 @@ def test_drop_in_passes_everything_on(tmp_path):
     assert isinstance(MODELS.build(cfg), ResNeXt)
 
 
-def test_leaves_deformable_convolutions_alone():
-    cfg = dict(config('ResNeXt'), stage_with_dcn=(False, False, False, True),
-               dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False))
-    network = GMBackbone(cfg)
-    assert len(cfg['dcn']) == 3  # mmdet takes keys out
-    assert not any(name.startswith('layer4') for name in masked(network))
-    network(torch.randn(1, 3, 64, 64))
-
-
 def test_copies_pickles_and_traces():
     torch.manual_seed(0)
     network = GMBackbone(config('ResNeXt'), freeze_masks=False).eval()
@@ -128,23 +118,6 @@ def test_copies_pickles_and_traces():
         other.conv1.weight.data.zero_()
     assert torch.equal(network(x)[-1], expected)
     assert torch.allclose(torch.jit.trace(network, x)(x)[-1], expected, atol=1e-6)
-
-
-@pytest.mark.parametrize('freeze_masks', [True, False])
-def test_frozen_stages(freeze_masks, tmp_path):
-    plain = ResNeXt(**{k: v for k, v in config('ResNeXt').items() if k != 'type'})
-    torch.save(plain.state_dict(), tmp_path / 'plain.pth')
-    network = GMBackbone(dict(config('ResNeXt'), frozen_stages=1), freeze_masks=freeze_masks,
-                         init_cfg=dict(type='GMPretrained', checkpoint=str(tmp_path / 'plain.pth')))
-    network.init_weights()
-    for _ in range(2):
-        for name, parameter in network.named_parameters():
-            frozen = name.startswith(('conv1', 'bn1', 'layer1'))
-            learns = not frozen or 'sigma' in name and freeze_masks is not True
-            assert parameter.requires_grad == learns, name
-        assert network.train() is network
-    assert not network.layer1.training
-    assert bool(network.frozen_untrained_masks()) == (freeze_masks is True)
 
 
 @pytest.mark.parametrize('name', ['ResNeXt', 'MobileNetV2', 'AlexNet', 'HRNet'])
@@ -161,13 +134,6 @@ def test_loading_comes_after_all_other_initialisation(name, tmp_path):
     network.init_weights()
     for key, tensor in trained.state_dict().items():
         assert torch.equal(network.state_dict()[key], tensor), key
-
-
-def test_in_a_detector_of_mmdet(tmp_path):
-    from mmdet.registry import MODELS as DET
-    network = DET.build(dict(type='GMBackbone', backbone=dict(
-        type='ResNeXt', depth=50, groups=4, base_width=8, base_channels=8)))
-    assert network.conv1.dynamic and network.out_indices == (0, 1, 2, 3)
 
 
 class NoBaseModule(nn.Module):

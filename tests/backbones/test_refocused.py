@@ -7,10 +7,7 @@ import pytest
 import torch
 import torch.nn as nn
 from mmdet.models.backbones import ResNet
-from mmdet.registry import MODELS as MMDET_MODELS
-from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 
 from gmconv_mmdet import (
@@ -21,7 +18,7 @@ from gmconv_mmdet import (
     fold_gmconv,
     load_pretrained,
 )
-from gmconv_mmdet.conversion.swap import converted, spatial_convs, swap
+from gmconv_mmdet.conversion.swap import spatial_convs
 
 SMALL = dict(base_channels=8, norm_eval=False, zero_init_residual=False)
 
@@ -93,14 +90,6 @@ def test_train_fold_and_load_strictly_into_mmdets_resnet(depth, options, init):
         assert not torch.allclose(found, before, rtol=1e-3)  # it did learn something
 
 
-def test_identity_starts_as_the_plain_network_and_paper_does_not():
-    plain = plain_resnet()
-    plain.eval()
-    for init, same in (('identity', True), ('paper', False)):
-        net = refocused_resnet(source=plain, ref_cfg=dict(init=init)).eval()
-        assert all(torch.equal(a, b) for a, b in zip(net(images()), plain(images()))) == same
-
-
 def test_unloaded_basis_raises_at_the_first_training_step():
     net = refocused_resnet()
     net.init_weights()
@@ -109,14 +98,6 @@ def test_unloaded_basis_raises_at_the_first_training_step():
         net.train()(images())
     load_pretrained(net, plain_resnet().state_dict())
     train(net, 1)
-
-
-def test_initialising_after_loading_is_no_loading():
-    """Runner.train() draws a backbone's weights anew where nothing in its init_cfg loads them."""
-    net = refocused_resnet(source=plain_resnet())
-    net.init_weights()
-    with pytest.raises(RuntimeError, match='never loaded'):
-        net.train()(images())
 
 
 @pytest.mark.parametrize('kind', ['Pretrained', 'GMPretrained'])
@@ -228,16 +209,6 @@ def test_copies_and_pickles():
         assert other.train() is other
 
 
-def test_a_basis_is_loaded_until_it_is_drawn_anew():
-    net = refocused_resnet(source=plain_resnet(), init_cfg=[])
-    bases = {name: net.get_submodule(name).weight.clone() for name in maps(net)}
-    net.init_weights()  # draws some layers only, or none
-    for name, basis in bases.items():
-        layer = net.get_submodule(name)
-        assert layer.basis_loaded == torch.equal(layer.weight, basis)
-    assert net.conv1.basis_loaded
-
-
 @pytest.mark.parametrize('name, body', [
     ('MobileNetV2', True), pytest.param('MobileNetV2', ['layer2'], marks=pytest.mark.slow),
     pytest.param('ShuffleNetV2', True, marks=pytest.mark.slow)])
@@ -261,42 +232,3 @@ def test_any_backbone(name, body):
     assert parameters(folded) == parameters(plain)
     for found, expected in zip(plain(images()), net(images())):
         assert torch.equal(found, expected)
-
-
-def test_swap_of_a_trained_network():
-    """In memory, without a checkpoint: the caller says that the weights are trained."""
-    plain = plain_resnet()
-    for trained in (False, True):
-        net = copy.deepcopy(plain)
-        swap(net, spatial_convs(net), 'RefConv', trained=trained, init='identity')
-        assert net.conv1.basis_loaded == trained and type(net.conv1) is RefConv2d
-    train(net, 1)
-    with pytest.raises(ValueError, match='^layer1.0.conv1: map_kernel_size'):
-        swap(plain, spatial_convs(plain), 'RefConv', map_kernel_size=7)
-    assert type(plain.conv1) is nn.Conv2d  # nothing was replaced
-    conv = nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2,
-                     padding_mode='circular', dtype=torch.float64)
-    layer = converted(conv, 'RefConv', init='identity', trained=True)
-    x = torch.randn(2, 4, 9, 12, dtype=torch.float64)
-    assert torch.equal(layer(x), conv(x)) and layer.bias is conv.bias
-
-
-def test_detector_forward_and_backward(repo):
-    cfg = Config.fromfile(repo / 'configs/refconv/faster-rcnn_r50_fpn_1x_coco.py')
-    init_default_scope('mmdet')
-    cfg.model.backbone.update(depth=18, base_channels=8, init_cfg=None, frozen_stages=-1,
-                              norm_eval=False)
-    cfg.model.backbone = dict(type='RefConvBackbone', ref_cfg=dict(init='identity'),
-                              backbone=cfg.model.backbone)
-    cfg.model.neck.in_channels = [8, 16, 32, 64]
-    torch.manual_seed(0)
-    detector = MMDET_MODELS.build(cfg.model).train()
-    load_pretrained(detector.backbone, plain_resnet().state_dict())
-    data = detector.data_preprocessor(demo_mm_inputs(1, [[3, 64, 64]]), True)
-    loss, _ = detector.parse_losses(detector(**data, mode='loss'))
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert all(weight.grad is not None and weight.grad.any()
-               for weight in maps(detector.backbone).values())
-    names = {name for name, _ in detector.backbone.named_parameters()}
-    assert 'layer1.0.conv1.weight' not in names and 'layer1.0.conv1.convmap.weight' in names

@@ -4,7 +4,6 @@ import os
 import pickle
 import struct
 import subprocess
-import sys
 import zipfile
 from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -336,47 +335,3 @@ def test_the_payloads_do_harm_when_run(tmp_path):
         pickle.loads(pickle.dumps(dict(hostile_payloads(marker))[kind]))
         assert marker.exists()
         marker.unlink()
-
-
-A_USERS_PROGRAM = '''
-import io, sys
-import numpy as np, torch
-from mmengine.logging import HistoryBuffer
-
-reconstruct = np.zeros(1).__reduce__()[0]
-scalar = np.float64(1).__reduce__()[0]
-random, history = io.BytesIO(), io.BytesIO()
-torch.save(np.random.RandomState(0).get_state(), random)
-torch.save(HistoryBuffer([1.0], [1]), history)
-
-def types():
-    random.seek(0), history.seek(0)
-    with torch.serialization.safe_globals([reconstruct, np.ndarray, np.dtype,
-                                           type(np.dtype('u4'))]):
-        found = [type(part).__name__ for part in torch.load(random, weights_only=True)]
-    torch.serialization.add_safe_globals([
-        HistoryBuffer, np.ndarray, np.dtype, type(np.dtype('f8')), type(np.dtype('i8')),
-        reconstruct, scalar, getattr])
-    buffer = torch.load(history, weights_only=True)
-    torch.serialization.clear_safe_globals()
-    return found + [type(part).__module__ + type(part).__name__ for part in (
-        buffer, buffer._log_history, buffer._count_history, buffer._log_history.dtype)]
-
-if sys.argv[1] == 'with':
-    import gmconv_mmdet
-print(types())
-'''
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(torch.serialization, 'safe_globals'),
-                    reason='torch before 2.5 has no safe_globals')
-def test_a_users_own_safe_globals_in_ten_processes(tmp_path):
-    def types(seed, how):
-        done = subprocess.run([sys.executable, '-c', A_USERS_PROGRAM, how], text=True,
-                              env={**os.environ, 'PYTHONHASHSEED': str(seed)}, capture_output=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()[-1]
-
-    without = types(0, 'without')
-    assert [types(seed, 'with') for seed in range(10)] == [without] * 10

@@ -193,18 +193,6 @@ def test_frozen_masks_learn_unless_told_otherwise(option, learn):
     assert len(masks) == 6 and all(p.requires_grad is learn for p in masks)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('row, extra', [('r50-gm-stem-l1-l4', 50), ('r50-gm-stem-l1', 37)])
-def test_full_width_has_the_papers_extra_parameters(row, extra):
-    """34 of the dynamic stem and one for each masked 3x3 convolution."""
-    def parameters(name):
-        cfg = load(f'faster-rcnn_{name}_fpn_1x_coco')
-        cfg.model.backbone.init_cfg = None
-        return sum(p.numel() for p in build(cfg).backbone.parameters())
-
-    assert parameters(row) - parameters('r50') == extra
-
-
 def test_readme_prints_the_papers_numbers():
     lines = (FOLDER / 'README.md').read_text().splitlines()
     for result in TABLE_V:

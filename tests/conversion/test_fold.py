@@ -15,40 +15,11 @@ from timm.utils.model import reparameterize_model
 
 from gmconv_mmdet import GMConv2d, GMResNet, fold_gmconv
 
-DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
+from ..networks import difference, images, trained
+
 NAMES = ('weight', 'bias')
 HAS_DYNAMIC_DIMS = hasattr(torch, 'export') and hasattr(torch.export, 'Dim') and hasattr(
     torch.export.Dim, 'DYNAMIC')
-
-
-def trained(model, seed=0):
-    """Sigmas, norms and predictors as training would leave them, in evaluation mode."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(tensor, low, high):
-        tensor.data.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
-
-    for module in model.modules():
-        if isinstance(module, GMConv2d) and module.dynamic:
-            uniform(module.sigma_predictor.w1, -1, 1)
-            uniform(module.sigma_predictor.b1, 0.8, 2.5)
-        elif isinstance(module, GMConv2d) and module.sigma is not None:
-            uniform(module.sigma, 0.4, 3)
-        elif isinstance(module, nn.BatchNorm2d):
-            uniform(module.running_mean, -0.2, 0.2)
-            uniform(module.running_var, 0.5, 2)
-            uniform(module.weight, 0.5, 1.5)
-            uniform(module.bias, -0.2, 0.2)
-    return model.train(False)
-
-
-def images(batch=2, height=64, width=48):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
-
-
-def difference(outputs, expected):
-    """Largest difference, relative to the largest value of each output."""
-    return max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(outputs, expected))
 
 
 def kinds(model):
@@ -148,15 +119,6 @@ def test_in_place_keep_and_repetition():
     assert difference(model(x), expected) < 1e-6
 
 
-def test_consumes_no_random_numbers():
-    model = GMResNet(18, base_channels=8)
-    torch.manual_seed(3)
-    fold_gmconv(model)
-    drawn = torch.rand(1)
-    torch.manual_seed(3)
-    assert torch.equal(drawn, torch.rand(1))
-
-
 def test_shared_layers_and_shared_weights():
     conv = GMConv2d(3, 3, 3, padding=1, init_sigma=1.5)
     other = GMConv2d(3, 3, 3, padding=1, init_sigma=0.6)
@@ -168,17 +130,6 @@ def test_shared_layers_and_shared_weights():
     torch.testing.assert_close(folded(x), model(x))
     deployed = reparameterize_model(model)
     torch.testing.assert_close(deployed(x), model(x))
-
-
-def test_switched_layers_become_plain_ones():
-    model = trained(GMResNet(18, base_channels=8, gm_stem='static'))
-    x = images()
-    expected = model(x)
-    for module in model.modules():
-        if isinstance(module, GMConv2d):
-            module.switch_to_deploy()
-    assert difference(model(x), expected) < 1e-6
-    assert GMConv2d not in kinds(fold_gmconv(model))
 
 
 @pytest.mark.parametrize('stem', ['dynamic', 'static'])
@@ -221,16 +172,6 @@ def test_efficient_conv_bn_eval(gm):
     torch.testing.assert_close(module(x), expected)
     if not gm:
         torch.testing.assert_close(fold_gmconv(module)(x), expected)
-
-
-def test_dcn_hybrid_keeps_its_dcn():
-    model = trained(GMResNet(50, base_channels=8, gm_stages=(True, False, False, False), dcn=DCN,
-                             stage_with_dcn=(False, True, True, True)))
-    before, after = model.placement(), fold_gmconv(model).placement()
-    assert 'static' in before.values() and 'static' not in after.values()
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {name for name, kind in before.items() if kind == 'static'}
-    assert list(after.values()).count('DeformConv2dPack') == 13
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import torch
 
 from gmconv_mmdet import GMConv2d, GMResNet
 
-from ..conversion.test_fold import difference, images, trained
+from ..networks import difference, images, trained
 
 pytestmark = pytest.mark.skipif(not hasattr(torch, 'compile'),
                                 reason='torch.compile is new in torch 2.0')

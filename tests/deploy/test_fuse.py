@@ -9,10 +9,10 @@ import torch
 from mmengine.config import Config
 
 from gmconv_mmdet.checkpoints import CheckpointError
-from gmconv_mmdet.deploy.annotated_images import AnnotatedImages
 from gmconv_mmdet.deploy.detector import load_detector
 from gmconv_mmdet.deploy.fuse import FuseError, fuse
 
+from ..processes import run_tool
 from .small_detectors import write_detector
 
 STOCK = '''
@@ -144,7 +144,7 @@ def test_refusals(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+@pytest.mark.parametrize('stem', ['dynamic', pytest.param('static', marks=pytest.mark.nightly)])
 def test_metrics_are_the_same_on_real_images(tmp_path, coco128, stem):
     config, checkpoint, _ = write_detector(tmp_path, gm_stem=stem)
     report = fuse(config, checkpoint, tmp_path / 'folded', calib=coco128)
@@ -173,32 +173,12 @@ def test_average_stem(tmp_path, coco128):
     torch.testing.assert_close(conv.weight, (model.backbone.conv1.weight.detach() * mask).float())
 
 
-@pytest.mark.slow
-def test_metrics_are_mmdets(tmp_path, coco128):
-    """Beside CocoMetric as mmdet's test loop runs it, which rounds to three digits."""
-    from mmengine.evaluator import Evaluator
-    config, checkpoint, model = write_detector(tmp_path)
-    found = AnnotatedImages(Config.fromfile(config), *coco128)
-    metrics = found.evaluate(model)
-    evaluator = Evaluator(dict(type='mmdet.CocoMetric', ann_file=coco128[0],
-                               metric_items=['mAP', 'mAP_50', 'AR@1000', 'AR_s@1000']))
-    evaluator.dataset_meta = found.loader.dataset.metainfo
-    with torch.no_grad():
-        for batch in found.loader:
-            evaluator.process(model.test_step(batch), batch)
-    theirs = evaluator.evaluate(len(found))
-    for name, key in (('AP', 'mAP'), ('AP50', 'mAP_50'), ('AR1000', 'AR@1000'),
-                      ('ARS', 'AR_s@1000')):
-        assert metrics[f'bbox {name}'] == pytest.approx(theirs[f'coco/bbox_{key}'], abs=6e-4)
-
-
-@pytest.mark.slow
-def test_command_line(tmp_path, repo):
+def test_command_line(tmp_path):
     config, checkpoint, _ = write_detector(tmp_path, gm_stem='static')
-    command = [sys.executable, repo / 'tools/deployment/fuse.py', config, checkpoint, tmp_path / 'out']
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = 'deployment/fuse.py', config, checkpoint, tmp_path / 'out'
+    done = run_tool(*command)
     assert done.returncode == 0, done.stderr
     assert 'folded exactly: 17 static GMConv' in done.stdout
     assert f'written: {tmp_path / "out.pth"}' in done.stdout
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = run_tool(*command)
     assert again.returncode == 1 and again.stderr.startswith('fuse: ') and '--force' in again.stderr

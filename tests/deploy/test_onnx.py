@@ -1,6 +1,4 @@
 """ONNX files beside the networks they were made from, run by onnxruntime."""
-import subprocess
-import sys
 from unittest import mock
 
 import numpy as np
@@ -14,7 +12,8 @@ from gmconv_mmdet import GMConv2d, GMResNet, fold_gmconv
 from gmconv_mmdet.deploy.onnx import export_onnx, onnx_difference
 from gmconv_mmdet.layers import gmconv
 
-from ..conversion.test_fold import difference, images, trained
+from ..networks import difference, images, trained
+from ..processes import run_tool
 from .small_detectors import write_detector
 
 SHAPES = [(batch, height, width) for batch in (1, 3) for height, width in ((64, 96), (97, 75))]
@@ -79,12 +78,11 @@ def test_backbone_at_two_sizes_and_two_batches(tmp_path, stem):
 
 
 @pytest.mark.slow
-def test_command_line_exports_backbone_and_neck(tmp_path, repo):
+def test_command_line_exports_backbone_and_neck(tmp_path):
     config, checkpoint, _ = write_detector(tmp_path)
     out = tmp_path / 'detector.onnx'
-    command = [sys.executable, repo / 'tools/deployment/export_onnx.py', config, checkpoint, out, '--size',
-               '128', '160']
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = 'deployment/export_onnx.py', config, checkpoint, out, '--size', 128, 160
+    done = run_tool(*command)
     if 'needs torch 2.6 or newer' in done.stderr:
         assert done.returncode == 1 and not out.exists()
         pytest.skip(done.stderr)
@@ -93,7 +91,7 @@ def test_command_line_exports_backbone_and_neck(tmp_path, repo):
     assert f'written: {out}' in done.stdout
     assert len(onnx.load(out).graph.output) == 5
     before = out.read_bytes()
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = run_tool(*command)
     assert again.returncode == 1 and '--force' in again.stderr and out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith('.')] == []
 

@@ -122,11 +122,3 @@ def test_a_sound_run_is_the_same_with_it_and_leaves_no_hooks(tmp_path):
 def test_bad_interval():
     with pytest.raises(ValueError, match='interval must be a whole number of at least 1, got 0'):
         DivergenceHook(0)
-
-
-def test_is_registered_and_off_by_default(repo):
-    from mmengine.registry import HOOKS
-    assert HOOKS.get('DivergenceHook') is DivergenceHook
-    assert issubclass(DivergenceError, FloatingPointError)
-    for path in (repo / 'configs').rglob('*.py'):
-        assert 'DivergenceHook' not in path.read_text(), path

@@ -113,23 +113,6 @@ def test_best_score_is_known_after_a_resume(tmp_path):
     assert found[0] == found[1] and len(found[0]) == 1
 
 
-def test_its_notes_do_not_show_among_metrics(tmp_path):
-    train_interrupted(tmp_path, (6, ))
-    for path in tmp_path.glob('*/*/scalars.json'):
-        for line in path.read_text().splitlines():
-            assert 'last_validation' not in line
-    runner = small_runner(tmp_path, hooks=[EXACT])
-    runner.train()
-    tag, _ = runner.log_processor.get_log_after_epoch(runner, 1, 'val')
-    assert set(tag) <= {'score', 'data_time', 'time'}
-
-
-def test_runs_with_other_seeds_differ(tmp_path):
-    first, data = train_interrupted(tmp_path / 'a', (), seed=0)
-    second, others = train_interrupted(tmp_path / 'b', (), seed=1)
-    assert not set(data.values()) & set(others.values())
-
-
 def test_seeds_differ_with_every_number_of_the_key():
     def draws(*key):
         seed_all(*key)
@@ -176,10 +159,3 @@ def test_without_a_fixed_seed_it_says_so_once(tmp_path):
 def test_gradients_that_a_checkpoint_lacks_are_warned_of(tmp_path, options, warns):
     said = warnings_of(tmp_path, **options)
     assert len(said) == warns and all('accumulative_counts does not divide' in s for s in said)
-
-
-def test_accumulation_that_divides_an_epoch_is_exact(tmp_path):
-    options = dict(accumulative_counts=2)
-    expected, _ = train_interrupted(tmp_path / 'undisturbed', (), **options)
-    resumed, _ = train_interrupted(tmp_path / 'resumed', (6, ), **options)
-    assert_same(resumed, expected)

@@ -109,21 +109,8 @@ def test_full_disk_is_an_error_that_loses_nothing(tmp_path, limits, options):
     assert train(tmp_path, resume=True, **options).epoch == 3
 
 
-def test_full_disk_costs_mmengine_its_only_checkpoint(tmp_path, limits):
-    """What is repaired: should MMEngine mend it, so much of the hook can go."""
-    with pytest.raises(OSError):
-        train(tmp_path, hooks=[FullDisk(2)], max_keep_ckpts=1, **STOCK)
-    assert not (tmp_path / 'epoch_1.pth').exists()
-    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
-
-
 def damage_newest(folder):
     cut(folder / 'epoch_3.pth')
-    return 'epoch_3.pth is cut short or damaged'
-
-
-def empty_newest(folder):
-    (folder / 'epoch_3.pth').write_bytes(b'')
     return 'epoch_3.pth is cut short or damaged'
 
 
@@ -132,12 +119,6 @@ def flip_a_bit(folder):
     content[len(content) // 2] ^= 1
     (folder / 'epoch_3.pth').write_bytes(content)
     return 'epoch_3.pth is cut short or damaged'
-
-
-def damage_two(folder):
-    cut(folder / 'epoch_3.pth', 0.999)
-    cut(folder / 'epoch_2.pth', 0.1)
-    return r'epoch_\d.pth, .*epoch_\d.pth are cut short or damaged'
 
 
 def remove_newest(folder):
@@ -150,12 +131,6 @@ def note_the_one_before(folder):
     (folder / 'last_checkpoint').write_text(str(folder / 'epoch_2.pth'))
     os.utime(folder / 'epoch_3.pth', (time.time() + 1, ) * 2)
     return 'last_checkpoint was not written any more'
-
-
-def empty_pointer(folder):
-    (folder / 'epoch_3.pth').unlink()
-    (folder / 'last_checkpoint').write_text('')
-    return 'last_checkpoint is missing or empty'
 
 
 def remove_pointer(folder):
@@ -171,8 +146,8 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize('damage, resumed_at', [
-    (damage_newest, 2), (empty_newest, 2), (flip_a_bit, 2), (damage_two, 1), (remove_newest, 2),
-    (empty_pointer, 2), (remove_pointer, 3), (note_the_one_before, 3)])
+    (damage_newest, 2), (flip_a_bit, 2), (remove_newest, 2), (remove_pointer, 3),
+    (note_the_one_before, 3)])
 def test_resume_takes_the_newest_whole_one_and_says_so(trained, tmp_path, damage, resumed_at):
     folder = copy_run(trained, tmp_path / 'run')
     told = damage(folder)
@@ -188,13 +163,6 @@ def test_the_noted_checkpoint_is_taken_silently(trained, tmp_path):
     (folder / 'last_checkpoint').write_text(str(folder / 'epoch_2.pth'))  # 3: of an earlier run
     runner, said = train_listening(folder, epochs=3)
     assert 'resuming from' not in said and runner.epoch == 3
-
-
-def test_moved_run_resumes_in_its_new_place(trained, tmp_path):
-    folder = copy_run(trained, tmp_path / 'moved')
-    (folder / 'last_checkpoint').write_text('/old/place/epoch_2.pth')
-    assert train(folder, epochs=3, resume=True).epoch == 3
-    assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_3.pth')
 
 
 def test_nothing_whole_is_an_error_not_a_fresh_start(trained, tmp_path):
@@ -225,39 +193,6 @@ def test_parts_left_by_a_kill_go(tmp_path):
         (tmp_path / name).write_bytes(b'half')
     train(tmp_path, epochs=1)
     assert names(tmp_path) == ['.notes.part', 'epoch_1.pth', 'last_checkpoint']
-
-
-def test_best_checkpoint_stays_until_the_next_is_there(tmp_path, limits):
-    """Scores of this seed fall, so that every epoch has a new best one."""
-    with pytest.raises(OSError, match='best_score_epoch_2.pth could not be written'):
-        train(tmp_path, hooks=[FullDisk(2)], interval=10, save_last=False, save_best='score',
-              rule='less')
-    best, = tmp_path.glob('best_*.pth')
-    assert best.name == 'best_score_epoch_1.pth' and read_checkpoint(best)['state_dict']
-
-
-def test_checkpoints_in_a_folder_of_their_own(tmp_path):
-    options = dict(out_dir=str(tmp_path / 'elsewhere'), max_keep_ckpts=2)
-    train(tmp_path / 'run', **options)
-    there = tmp_path / 'elsewhere' / 'run'
-    assert names(there) == ['epoch_2.pth', 'epoch_3.pth']
-    cut(there / 'epoch_3.pth')
-    runner = train(tmp_path / 'run', epochs=4, resume=True, **options)
-    assert runner.epoch == 4 and names(there) == ['epoch_3.pth', 'epoch_4.pth']
-
-
-def test_written_through_to_the_disk_under_a_name_of_its_own(tmp_path):
-    """The file under its own name is never open for writing: its inode is that of the part."""
-    inodes = {}
-
-    class Look(Hook):
-        def before_save_checkpoint(self, runner, checkpoint):
-            inodes['before'] = os.stat(tmp_path / 'epoch_1.pth').st_ino
-
-    train(tmp_path, epochs=1)
-    first = os.stat(tmp_path / 'epoch_1.pth').st_ino
-    train(tmp_path, epochs=1, hooks=[Look()])  # once more, over the first
-    assert inodes['before'] == first != os.stat(tmp_path / 'epoch_1.pth').st_ino
 
 
 class OtherCheckpointHook(CheckpointHook):
@@ -301,8 +236,7 @@ def test_files_of_every_template_are_found(tmp_path, template):
         path.with_name(f'.{path.name}.part') for path in expected}
 
 
-@pytest.mark.parametrize('template', ['{:03d}.pth', '{}', 'sub/epoch_{}.pth', '{}/model.pth',
-                                      'always.pth'])
+@pytest.mark.parametrize('template', ['{:03d}.pth', '{}/model.pth', 'always.pth'])
 def test_every_template_of_mmengine_trains_and_resumes(tmp_path, template):
     options = dict(filename_tmpl=template, max_keep_ckpts=1)
     train(tmp_path / 'run', epochs=2, **options)
@@ -336,8 +270,7 @@ def test_symbolic_links_stay(tmp_path):
     assert train(run, epochs=3, resume=True).epoch == 3
 
 
-@pytest.mark.parametrize('number, refused', [(errno.EINVAL, True), (errno.ENOTSUP, True),
-                                             (errno.EBADF, True), (errno.EIO, False)])
+@pytest.mark.parametrize('number, refused', [(errno.EINVAL, True), (errno.EIO, False)])
 def test_a_directory_that_cannot_be_synced(tmp_path, monkeypatch, number, refused):
     """As some network file systems answer; no such one can be had in a test."""
     fsync = os.fsync

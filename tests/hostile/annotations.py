@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,6 @@ from gmconv_mmdet.lab.reproduce.table import (
     run_config,
     set_classes,
 )
-from gmconv_mmdet.visualization.coco_objects import draw_objects
 
 from ..lab.reproduce.conftest import CLASSES, edit_json, write_coco
 from .case import Refused, case, tool
@@ -193,10 +191,3 @@ def no_comma(folder):
 def head(folder):
     return checks(data(folder), change=lambda cfg: cfg.model.roi_head.bbox_head.update(
         num_classes=80))
-
-
-@case('annotations', 'not COCO\'s format', '`tools/analysis_tools/visualize_erf.py objects`',
-      refused='is no COCO annotation file')
-def objects(folder):
-    (folder / 'x.json').write_text(json.dumps(dict(images=[dict(id=1)], annotations=[])))
-    return lambda: draw_objects(folder / 'x.json', 3)

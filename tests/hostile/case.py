@@ -3,9 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import re
-import runpy
 import signal
 import sys
 import warnings
@@ -13,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
+from ..processes import REPO, run_tool
+
 SECONDS = 60  # a case that takes longer hangs
 
 CASES: list[Case] = []
@@ -104,27 +103,10 @@ def tool(name: str, *arguments: object) -> str:
     Raises:
         Refused: its exit status isn't 0.
     """
-    out, err = io.StringIO(), io.StringIO()
-    before, path = sys.argv, str(REPO / 'tools' / name)
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
-    sys.argv = [path, *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            runpy.run_path(path, run_name='__main__')
-        status: object = 0
-    except SystemExit as end:
-        status = end.code
-    except Exception as error:
-        raise AssertionError(f'{name} ended in a traceback: {error!r}') from error
-    finally:
-        sys.argv = before
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
-    if status in (0, None):
-        return out.getvalue()
-    if isinstance(status, str):
-        raise Refused(status)
-    raise Refused((err.getvalue().strip() or out.getvalue()).strip())
+    done = run_tool(name, *arguments)
+    if done.returncode:
+        raise Refused((done.stderr.strip() or done.stdout).strip())
+    return done.stdout
 
 
 def _contents(folder: Path) -> dict[str, str]:

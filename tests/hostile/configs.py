@@ -1,82 +1,11 @@
-"""Broken configs and arguments: of layers and backbones, and as files."""
+"""Broken configs and arguments of tools; what layers and backbones refuse is tested beside them."""
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from mmdet.registry import MODELS
-
-from gmconv_mmdet import GMBackbone, GMConv2d, GMResNet, SigmaLogHook, gaussian_mask
-from gmconv_mmdet.hooks import DivergenceHook
-from gmconv_mmdet.layers import SigmaPredictor
 
 from .case import REPO, case, tool
 
 DEMO = REPO / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
-RESNET = dict(type='ResNet', depth=18, base_channels=4)
-DCN = dict(dcn=dict(type='DCNv2'), stage_with_dcn=(False, True, True, True))
-
-ARGUMENTS: dict[str, list[tuple[str, Callable[[], object], str]]] = {
-    '`GMResNet(...)`': [
-        ('depth 42', lambda: GMResNet(42), 'depth must be one of'),
-        ('depth as text', lambda: GMResNet('50'), "depth must be one of.*got '50'"),
-        ('an unknown kind of stem', lambda: GMResNet(18, gm_stem='elliptic'),
-         'gm_stem must be one'),
-        ('three stages instead of four', lambda: GMResNet(18, gm_stages=(True, ) * 3),
-         'gm_stages must be num_stages = 4 times'),
-        ('stages as text', lambda: GMResNet(18, gm_stages='TTTT'), 'gm_stages must be'),
-        ('stages as numbers', lambda: GMResNet(18, gm_stages=(1, 1, 0, 0)), 'gm_stages must be'),
-        ('a stage with GMConv and DCN', lambda: GMResNet(50, base_channels=4, **DCN),
-         'GMConv or DCN, not both: L2, L3, L4.*gm_stages='),
-        ('DCN in a ResNet-18', lambda: GMResNet(18, gm_stages=(True, False, False, False), **DCN),
-         'dcn needs depth 50'),
-        ('a conv_cfg', lambda: GMResNet(18, conv_cfg=dict(type='GMConv')), 'conv_cfg must be None'),
-        ('an unknown freeze_masks', lambda: GMResNet(18, freeze_masks='no'),
-         'freeze_masks must be'),
-        ('"dynamic" in gm_cfg', lambda: GMResNet(18, gm_cfg=dict(dynamic=True)),
-         'gm_cfg must not hold'),
-        ('sigma 0 in gm_cfg', lambda: GMResNet(18, base_channels=4, gm_cfg=dict(init_sigma=0)),
-         'init_sigma must be a positive finite number, got 0'),
-        ('seven stages', lambda: GMResNet(18, num_stages=7, gm_stages=(True, ) * 7), 'num_stages'),
-        ('a misspelt argument', lambda: GMResNet(18, gm_stag=(True, ) * 4), 'gm_stag'),
-    ],
-    '`GMConv2d(...)`': [
-        ('sigma as text', lambda: GMConv2d(3, 3, 3, init_sigma='5'), "init_sigma.*got '5'"),
-        ('sigma NaN', lambda: GMConv2d(3, 3, 3, init_sigma=float('nan')), 'init_sigma.*got nan'),
-        ('sigma negative', lambda: GMConv2d(3, 3, 3, init_sigma=-1), 'init_sigma.*got -1'),
-        ('dynamic as text', lambda: GMConv2d(3, 3, 3, dynamic='yes'), 'True or False'),
-        ('an unknown pattern', lambda: GMConv2d(3, 3, 3, dynamic=True, sigma_pattern='xy'),
-         'sigma_pattern must be one of'),
-        ('a reduction that leaves nothing', lambda: GMConv2d(3, 3, 3, dynamic=True, reduction=99),
-         'no hidden unit is left'),
-        ('a dynamic mask without input', lambda: GMConv2d(3, 3, 3, dynamic=True).mask(),
-         'depends on its input'),
-    ],
-    '`gaussian_mask(...)`': [
-        ('whole numbers as sigma', lambda: gaussian_mask((3, 3), torch.ones(1, dtype=torch.int64)),
-         'sigma must be a floating tensor'),
-        ('three sigmas', lambda: gaussian_mask((3, 3), torch.ones(3)), 'shape'),
-    ],
-    '`SigmaPredictor(...)`': [
-        ('reduction 0', lambda: SigmaPredictor(3, reduction=0), 'reduction must be a positive'),
-    ],
-    '`GMBackbone(...)`': [
-        ('an unknown body', lambda: GMBackbone(RESNET, gm_body='all'), 'gm_body must be one of'),
-        ('modules that are not there', lambda: GMBackbone(RESNET, gm_body=['layer9']),
-         "no convolution larger than 1x1 in 'layer9', but in"),
-        ('init_cfg twice', lambda: GMBackbone(dict(RESNET, init_cfg=[]), init_cfg=[]),
-         'init_cfg is given twice'),
-    ],
-    'hooks': [
-        ('an interval as text', lambda: SigmaLogHook(interval='50'), 'whole number of at least 1'),
-        ('interval 0', lambda: DivergenceHook(0), 'whole number of at least 1'),
-    ],
-}
-for _given_to, _rows in ARGUMENTS.items():
-    for _fault, _call, _says in _rows:
-        @case('config', _fault, _given_to, refused=_says)
-        def arguments(folder, call=_call):
-            return call
 
 FILES = {
     'no such file': (None, 'no config at'),

@@ -1,62 +1,17 @@
 """Broken environments and folders that can't be written to."""
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import mmcv
 import torch
 
 from .annotations import data
-from .case import REPO, Refused, case, tool
+from .case import case, tool
 from .checkpoints import STATE, saved
 from .configs import DEMO
 
-DOCTOR = '`tools/doctor.py`'
 # Not writable for root either, so that the cases are the same for every user.
 UNWRITABLE = Path('/proc/gmconv_mmdet')
-
-
-def doctor(folder: Path, files: dict[str, str]):
-    """The doctor in a process of its own, with modules that go before the installed ones."""
-    for name, text in files.items():
-        path = folder / 'broken' / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def act():
-        env = dict(os.environ, PYTHONPATH=str(folder / 'broken'), OMP_NUM_THREADS='1',
-                   PYTHONDONTWRITEBYTECODE='1')
-        done = subprocess.run([sys.executable, REPO / 'tools' / 'doctor.py', '--environment'],
-                              cwd=folder, env=env, capture_output=True, text=True)
-        assert not done.stderr, done.stderr
-        if done.returncode:
-            raise Refused(done.stdout.split('\n\n', 1)[1].split('Versions that work')[0])
-        return done.stdout
-    return act
-
-
-@case('environment', 'mmcv without its compiled ops', DOCTOR, slow=True,
-      refused=r"mmcv ops \(fail\).*mmcv._ext.*fix: pip uninstall -y")
-def no_ops(folder):
-    return doctor(folder, {
-        'mmcv/__init__.py': f'__version__ = {mmcv.__version__!r}\n'
-                            f'__path__.append({str(Path(mmcv.__file__).parent)!r})\n',
-        'mmcv/ops/__init__.py': "raise ModuleNotFoundError(\"No module named 'mmcv._ext'\")\n"})
-
-
-# OneDL's mmdet asserts no range of mmcv's versions: there the missing ops are the first fault.
-@case('environment', 'the wrong version of mmcv', DOCTOR, slow=True,
-      refused=r'mmcv (\(fail\): 1\.7\.0|ops \(fail\)).*fix: pip uninstall -y')
-def wrong_mmcv(folder):
-    return doctor(folder, {'mmcv/__init__.py': "__version__ = '1.7.0'\n"})
-
-
-@case('environment', 'no torch', DOCTOR, slow=True, refused=r'torch \(fail\): not installed')
-def no_torch(folder):
-    return doctor(folder, {'torch.py': "raise ModuleNotFoundError('gone', name='torch')\n"})
 
 
 WRITERS = {

@@ -7,7 +7,7 @@ from mmcv.transforms import LoadImageFromFile, Resize
 from mmdet.datasets.transforms import LoadAnnotations  # noqa: F401  (registers mmdet's transforms)
 from PIL import Image
 
-from gmconv_mmdet.visualization.image_files import image_files, read_image
+from gmconv_mmdet.visualization.image_files import read_image
 
 from ..lab.reproduce.conftest import edit_json
 from .annotations import CHECK, TRAIN, checks, data
@@ -111,37 +111,3 @@ for _mode, _suffix in UNUSUAL.items():
 def wide_resized(folder):
     return lambda: 'an image ' + str(Resize((1333, 800), keep_ratio=True)(
         dict(img=np.zeros((60, 20000, 3), np.uint8)))['img'].shape)
-
-
-@case('images', 'an empty file', READ, refused='no image, or a damaged one')
-def read_empty(folder):
-    (folder / 'x.jpg').write_bytes(b'')
-    return lambda: read_image(folder / 'x.jpg')
-
-
-@case('images', 'random bytes', READ, refused='no image, or a damaged one')
-def read_noise(folder):
-    (folder / 'x.png').write_bytes(np.random.default_rng(0).bytes(999))
-    return lambda: read_image(folder / 'x.png')
-
-
-@case('images', 'a PNG that claims 20,000 x 20,000 pixels in 80 bytes', READ,
-      refused='no image, or a damaged one')
-def read_bomb(folder):
-    bomb(folder / 'x.png')
-    return lambda: read_image(folder / 'x.png')
-
-
-@case('images', 'no file', READ, refused='No such file')
-def read_missing(folder):
-    return lambda: read_image(folder / 'x.png')
-
-
-@case('images', 'a folder without images', READ, refused='holds no image')
-def empty_folder(folder):
-    return lambda: image_files(folder)
-
-
-@case('images', 'no folder', READ, refused='no folder .*--images')
-def missing_folder(folder):
-    return lambda: image_files(folder / 'nowhere')

@@ -6,7 +6,6 @@ import torch
 
 from gmconv_mmdet.checkpoints import read_checkpoint
 from gmconv_mmdet.lab import cifar10
-from gmconv_mmdet.lab.cifar10_report import report
 from gmconv_mmdet.layers import GMConv2d, RefConv2d
 
 
@@ -114,29 +113,6 @@ def test_report_has_every_variant_beside_the_paper(train, capsys):
     assert 'layer1.0.conv1' not in text
 
 
-def test_report_by_stage_averages_layers_and_seeds_without_sign(tmp_path):
-    def mask(sigma, decay, gradient):
-        return dict(sigma=[9, sigma], decay=[0, decay], gradient=[0, gradient], sum=[9, 9],
-                    min=[1, 1])
-
-    for seed in (0, 1):
-        masks = {'conv1': mask([2.0, 4.0], [0.1, 0.3], [-0.2, 0.2]),
-                 'layer1.0.conv1': mask(-1e-3, 0.5, 0.25 + seed),
-                 'layer1.0.conv2': mask(1e6, -0.25, -0.25)}
-        (tmp_path / f'gm-seed{seed}.json').write_text(json.dumps(dict(
-            finished=True, epoch=[1], accuracy=[50.0 + seed], seconds=[1.0], schedule_factor=0.5,
-            settings=dict(depth=20, variant='gm', seed=seed, epochs=1, every=1, init_sigma=3.0),
-            masks=masks)))
-    text = report(list(tmp_path.glob('*.json')), 'stage')
-    assert '| gm | 0, 1 | 1 | x 0.5 | 50.50 ± 0.71 | 91.81 | 1.0 |' in text
-    assert '| gm | 3 | 3.000 / 500000.001 | 0.200 / 0.375 | 0.200 / 0.500 | 2.9' in text
-    assert text.rstrip(' |').endswith('/ 2.00')  # a delta has 1, a flat mask 3
-
-
-def test_report_of_nothing_is_nothing():
-    assert report([]) == ''
-
-
 def test_networks_on_top_of_a_trained_plain_one(train):
     with pytest.raises(SystemExit, match='refconv trains on top of a trained plain network'):
         train('--variant', 'refconv')
@@ -168,15 +144,6 @@ def test_networks_on_top_of_a_trained_plain_one(train):
     assert read(folder / 'resnet8-plain-1e-warm-seed0.json')[0]['finished']
     with pytest.raises(SystemExit, match='needs a plain ResNet-8'):
         train('--variant', 'sgm', '--warm-start', folder / 'resnet8-refconv-1e-warm-seed0.pth')
-
-
-def test_another_run_in_the_place_of_a_checkpoint(train):
-    folder = train('--variant', 'plain', '--epochs', 1)
-    train('--variant', 'plain', '--epochs', 2)
-    first, second = folder / 'resnet8-plain-1e-seed0.pth', folder / 'resnet8-plain-2e-seed0.pth'
-    first.replace(second)
-    with pytest.raises(SystemExit, match='is of another run'):
-        train('--variant', 'plain', '--epochs', 2)
 
 
 def test_crops_are_windows_of_the_padded_images():

@@ -1,6 +1,5 @@
 """GMConv2d against a naive float64 loop, and everything ``nn.Conv2d``'s users rely on."""
 import copy
-import itertools
 import math
 import pickle
 
@@ -14,64 +13,8 @@ from mmengine.model import initialize
 from gmconv_mmdet import GMConv2d
 from gmconv_mmdet.layers import SIGMA_PATTERNS
 
-from .test_gaussian_mask import loop_mask
-from .test_sigma_predictor import loop_prediction
-
-
-def oracle(conv, x):
-    """The whole layer by loops over every output cell, in float64; padding by index arithmetic."""
-    x, weight = x.double(), conv.weight.detach().double()
-    batch, _, height, width = x.shape
-    out_channels, group_in, kernel_h, kernel_w = weight.shape
-    (stride_h, stride_w), (dil_h, dil_w) = conv.stride, conv.dilation
-    if conv.padding == 'same':
-        total_h, total_w = dil_h * (kernel_h - 1), dil_w * (kernel_w - 1)
-        (top, bottom), (left, right) = ((t // 2, t - t // 2) for t in (total_h, total_w))
-    else:
-        (top, left) = (bottom, right) = (0, 0) if conv.padding == 'valid' else conv.padding
-
-    def source(i, size):
-        """Index in the image of index i in the padded one; None for a padded zero."""
-        if 0 <= i < size:
-            return i
-        mode = conv.padding_mode
-        if mode == 'zeros':
-            return None
-        if mode == 'circular':
-            return i % size
-        if mode == 'replicate':
-            return min(max(i, 0), size - 1)
-        return -i if i < 0 else 2 * (size - 1) - i  # reflect
-
-    out_h = (height + top + bottom - dil_h * (kernel_h - 1) - 1) // stride_h + 1
-    out_w = (width + left + right - dil_w * (kernel_w - 1) - 1) // stride_w + 1
-    out = torch.zeros(batch, out_channels, out_h, out_w, dtype=torch.float64)
-    group_out = out_channels // conv.groups
-    for n in range(batch):
-        if conv.dynamic:
-            s1, s2 = (loop_prediction(conv.sigma_predictor, x[n:n + 1])[0].tolist() * 2)[:2]
-        else:
-            s1 = s2 = conv.sigma.item()
-        masked = weight * loop_mask(kernel_h, kernel_w, s1, s2)
-        for o, oy, ox in itertools.product(range(out_channels), range(out_h), range(out_w)):
-            total = 0.0 if conv.bias is None else conv.bias[o].item()
-            first = o // group_out * group_in
-            for ky, kx in itertools.product(range(kernel_h), range(kernel_w)):
-                iy = source(oy * stride_h + ky * dil_h - top, height)
-                ix = source(ox * stride_w + kx * dil_w - left, width)
-                if iy is not None and ix is not None:
-                    total += float(masked[o, :, ky, kx] @ x[n, first:first + group_in, iy, ix])
-            out[n, o, oy, ox] = total
-    return out
-
-
-def skip_without_autocast(dtype):
-    """torch before 2.1 has no fp16 on a CPU, in autocast and in convolutions."""
-    try:
-        with torch.autocast('cpu', dtype=dtype):
-            F.conv2d(torch.ones(1, 1, 3, 3, dtype=dtype), torch.ones(1, 1, 3, 3, dtype=dtype))
-    except RuntimeError as error:
-        pytest.skip(f'torch {torch.__version__}: {error}'.splitlines()[0])
+from ..networks import skip_without_autocast
+from ..oracles import loop_gmconv
 
 
 def layer(*args, dynamic=False, **kwargs):
@@ -108,7 +51,7 @@ def test_equals_oracle(kind, args, kwargs, size):
     conv = layer(*args, dynamic=kind != 'static', gm=gm, **kwargs)
     assert type(conv) is GMConv2d
     x = torch.randn(2, args[0], *size, dtype=torch.float64)
-    assert (conv(x) - oracle(conv, x)).abs().max() < 1e-9
+    assert (conv(x) - loop_gmconv(conv, x)).abs().max() < 1e-9
     if conv.padding_mode == 'zeros' or hasattr(torch, 'compile'):  # torch 1.13 pads batches only
         assert torch.equal(conv(x[0]), conv(x[:1])[0])  # without a batch dimension, as nn.Conv2d
 
@@ -208,15 +151,6 @@ def test_is_a_conv2d_for_mmengine():
                        dict(type='Constant', val=3, bias=3, layer='Linear')])
     assert all((module.conv.weight == 7).all() for module in block)
     assert block[0].conv.sigma_predictor.is_initial() and block[1].conv.sigma.item() == 2
-
-
-def test_starts_as_the_static_mask():
-    conv = GMConv2d(3, 4, 7, dynamic=True, init_sigma=2.0)
-    static = GMConv2d(3, 4, 7, init_sigma=2.0)
-    x = torch.randn(2, 3, 9, 9)
-    assert conv.mask_is_initial() and static.mask_is_initial()
-    for mask in conv.mask(x):
-        torch.testing.assert_close(mask, static.mask(), rtol=0, atol=1e-7)
 
 
 def test_switch_to_deploy_leaves_a_plain_convolution():

@@ -40,20 +40,6 @@ def test_torch_func(dynamic):
         torch.testing.assert_close(each[name].sum(0), gradient)
 
 
-@needs_func
-def test_hessians_one_after_the_other():
-    conv, x = trained(False).double(), torch.randn(1, 2, 5, 5, dtype=torch.float64)
-
-    def loss(sigma):
-        return torch.func.functional_call(conv, {'sigma': sigma}, (x, )).square().sum()
-
-    sigma = conv.sigma.detach()
-    first, again = (torch.func.hessian(loss)(sigma) for _ in range(2))
-    forward = torch.func.jacfwd(torch.func.jacfwd(loss))(sigma)
-    assert torch.equal(first, again) and first.abs().max() > 0
-    torch.testing.assert_close(first, forward)
-
-
 @pytest.mark.parametrize('dynamic', [False, True])
 def test_double_backward(dynamic):
     conv = trained(dynamic).double()
@@ -132,15 +118,6 @@ def test_a_state_dict_is_assigned_to_a_layer_on_meta(dynamic, source):
     x = torch.randn(1, 2, 5, 5, dtype=torch.float64)
     tolerance = dict(rtol=1e-5, atol=1e-5) if source == 'plain' else dict(rtol=0, atol=0)
     torch.testing.assert_close(conv(x), original(x), **tolerance)
-
-
-@pytest.mark.parametrize('dynamic', [False, True])
-def test_trains_after_a_cast_in_inference_mode(dynamic):
-    conv, x = trained(dynamic), torch.randn(1, 2, 5, 5)
-    with torch.inference_mode():
-        conv.float()(x)
-    conv(x).sum().backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in conv.mask_parameters())
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

@@ -2,18 +2,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-import mmdet
 import pytest
 from mmdet.apis import inference_detector, init_detector
 
 from gmconv_mmdet.own_data.own_config import Options
 from gmconv_mmdet.own_data.write import write_own_config
 
-MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
+from ..processes import finished, mmdet_tool
 
 
 def few_images(annotations, out, count):
@@ -27,17 +24,11 @@ def few_images(annotations, out, count):
     return str(out)
 
 
-def mmdet_tool(name, *arguments):
-    run = subprocess.run([sys.executable, str(MMDET_TOOLS / name), *map(str, arguments)],
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
-    assert run.returncode == 0, run.stdout[-4000:]
-    return run.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('data, base', [
     ('coco128', 'configs/gmconv/faster-rcnn_r50-gm-stem-l1_fpn_1x_coco.py'),
-    ('deeppcb', 'configs/gmconv/cascade-rcnn_r50-gm-stem-l1_fpn_1x_coco.py'),
+    pytest.param('deeppcb', 'configs/gmconv/cascade-rcnn_r50-gm-stem-l1_fpn_1x_coco.py',
+                 marks=pytest.mark.nightly),
     pytest.param('deeppcb', 'configs/gmconv/retinanet_r50-gm-stem-l1_fpn_1x_coco.py',
                  marks=pytest.mark.nightly),
 ])
@@ -53,11 +44,11 @@ def test_trains_tests_and_detects(shared_data, tmp_path, data, base):
              'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
              'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
     work = tmp_path / 'work'
-    output = mmdet_tool('train.py', result.config, '--work-dir', work, '--cfg-options', *small)
+    output = finished(mmdet_tool('train.py', result.config, '--work-dir', work, '--cfg-options', *small))
     assert 'Epoch(val) [1]' in output and 'LR is set based on batch size of 16' in output
     checkpoint = work / 'epoch_1.pth'
-    output = mmdet_tool('test.py', result.config, checkpoint, '--work-dir', tmp_path / 'test',
-                        '--cfg-options', *small)
+    output = finished(mmdet_tool('test.py', result.config, checkpoint, '--work-dir', tmp_path / 'test',
+                                 '--cfg-options', *small))
     assert 'bbox_mAP' in output or 'The testing results of the whole dataset is empty' in output
 
     model = init_detector(str(result.config), str(checkpoint), device='cpu')

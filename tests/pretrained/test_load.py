@@ -14,13 +14,14 @@ from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmengine.registry import DefaultScope
-from mmengine.runner.checkpoint import load_checkpoint
 from safetensors.torch import save_file
 
 from gmconv_mmdet.backbones import GMResNet
 from gmconv_mmdet.checkpoints import CheckpointError
 from gmconv_mmdet.pretrained import load_pretrained
 from gmconv_mmdet.pretrained.load import allowing
+
+from ..oracles import accounted
 
 DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
 NONE = (False, ) * 4
@@ -59,16 +60,6 @@ def x():
     return torch.randn(2, 3, 96, 96, dtype=torch.float64)
 
 
-def accounted(report, net, source_names):
-    """Each tensor of the network and of the checkpoint has exactly one fate."""
-    ours = report.loaded + report.folded + report.initialized
-    for name in net.state_dict():
-        assert ours.count(name) == 1, name
-    theirs = report.loaded + report.folded + report.ignored
-    for name in source_names:
-        assert theirs.count(name) == 1, name
-
-
 def close(a, b, tolerance=1e-10):
     assert len(a) == len(b)
     for left, right in zip(a, b):
@@ -102,14 +93,6 @@ def test_plain_to_gm_to_plain(x):
     report = load_pretrained(raw, plain.state_dict(), preserve=False)
     assert torch.equal(raw.conv1.weight, plain.conv1.weight)
     assert 'copied as it is' in report.reasons['conv1.weight']
-
-
-def test_fp32_to_1e_5():
-    torch.manual_seed(0)
-    plain, gm = resnet(None, NONE).float(), resnet(trained=False).float()
-    load_pretrained(gm, plain.state_dict())
-    x = torch.randn(1, 3, 64, 64)
-    close(gm(x), plain(x), 1e-5)
 
 
 def test_torchvision_at_full_size():
@@ -167,16 +150,6 @@ def test_files(tmp_path, x):
         close(net(x), teacher(x), 1e-15)
 
 
-def test_mmengines_own_initialiser_reads_our_weights(tmp_path, x):
-    teacher = resnet()
-    torch.save(dict(state_dict=teacher.state_dict()), tmp_path / 'gm.pth')
-    net = resnet(trained=False, init_cfg=dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'gm.pth')))
-    net.init_weights()
-    close(net(x), teacher(x), 1e-15)
-    load_checkpoint(net, str(tmp_path / 'gm.pth'), strict=True)
-
-
 def test_sigma_patterns_are_told_by_the_metadata():
     teacher = resnet(gm_cfg=dict(sigma_pattern='sigma_pair'))
     config = "model = dict(backbone=dict(type='GMResNet', gm_cfg=dict(sigma_pattern='sigma_pair')))"
@@ -185,15 +158,6 @@ def test_sigma_patterns_are_told_by_the_metadata():
         load_pretrained(net, dict(meta=meta, state_dict=teacher.state_dict()))
         sigma, ratio = net.conv1.sigma_predictor.b1.tolist()
         assert (sigma, sigma * ratio) == pytest.approx((2.3, 0.8))
-
-
-def test_a_stopped_network_and_old_counters(x):
-    state = {n: t for n, t in resnet().state_dict().items() if 'num_batches' not in n}
-    net = resnet(trained=False, num_stages=3, stages=(True, ) * 3, strides=(1, 2, 2),
-                 dilations=(1, ) * 3, out_indices=(2, ))
-    report = load_pretrained(net, state)
-    assert {report.reasons[n] for n in report.ignored} == {'the network ends after layer3'}
-    assert all('num_batches' in n for n in report.initialized)
 
 
 def lacking(state):
@@ -263,42 +227,12 @@ def test_a_detector_of_80_classes_starts_one_of_3(kind, advised, tmp_path):
     assert advised[0].replace('*', 'weight') in str(report)
 
 
-def test_what_is_of_another_shape_may_have_another_name_in_the_file():
-    net, source = resnet(depth=18), of_another_shape(resnet(depth=18).state_dict())
-    report = load_pretrained(net, {f'backbone.{name}': tensor for name, tensor in source.items()},
-                             allow=['conv1.weight'])
-    assert 'conv1.weight' in report.initialized and 'backbone.conv1.weight' in report.ignored
-    assert report.reasons['conv1.weight'] == report.reasons['backbone.conv1.weight']
-
-
 def test_the_advice_covers_what_does_not_fit_and_nothing_else():
     fit = ['a.b.c.weight', 'a.x.weight', 'first']
     for unfit, patterns in ((['a.b.d.weight', 'a.b.d.bias'], ['a.b.d.*']),
                             (['a.b.c.bias', 'last'], ['a.b.c.bias', 'last']),
                             (['z.a.b', 'z.c.d', 'a.y.q.r'], ['z.*', 'a.y.*'])):
         assert allowing(unfit, fit) == patterns
-
-
-def test_a_network_on_meta_is_an_error():
-    net = resnet(depth=18)
-    state = net.state_dict()
-    with pytest.raises(ValueError, match=r'GMResNet is on the device meta.*to_empty\(device='):
-        load_pretrained(net.to('meta'), state)
-    head = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2, device='meta'))
-    with pytest.raises(ValueError, match=r'meta.*\(1.weight, 1.bias\)'):
-        load_pretrained(head, head.state_dict())
-
-
-def test_teacher_and_student(tmp_path):
-    teacher, net = resnet(depth=18), resnet(depth=18, trained=False)
-    student = {n: t + 1 for n, t in teacher.state_dict().items() if 'num_batches' not in n}
-    torch.save(dict(state_dict={**{f'student.backbone.{n}': t for n, t in student.items()},
-                                **{f'teacher.backbone.{n}': t
-                                   for n, t in teacher.state_dict().items()}}), tmp_path / 'x.pth')
-    with pytest.raises(CheckpointError, match="'student.backbone.', 'teacher.backbone.'.*prefix="):
-        load_pretrained(net, tmp_path / 'x.pth')
-    load_pretrained(net, tmp_path / 'x.pth', prefix='student.backbone.')
-    assert torch.equal(net.bn1.weight, student['bn1.weight'])
 
 
 def test_another_architecture_and_nothing_at_all(tmp_path):

@@ -15,7 +15,7 @@ from gmconv_mmdet.checkpoints import CheckpointError
 from gmconv_mmdet.pretrained.map_moves import multiply_out_maps
 from gmconv_mmdet.pretrained.publish import convert_backbone
 
-from .test_load import accounted
+from ..oracles import accounted
 
 SMALL = dict(base_channels=8, zero_init_residual=False)
 SWAPPED = 17  # convolutions larger than 1x1 in ResNet-18
@@ -119,15 +119,6 @@ def test_files_with_masks_on_refocused_kernels(target, stem):
     assert all(loaded_bases(net)) and same(net, expected)
 
 
-def test_a_network_that_does_not_fit_stays_unloaded():
-    net = resnet('RefConv')
-    state = resnet().state_dict()
-    state['layer4.1.conv2.weight'] = torch.ones(3, 3, 3, 3)
-    with pytest.raises(CheckpointError, match='of another shape'):
-        load_pretrained(net, state)
-    assert not any(loaded_bases(net))
-
-
 def test_a_damaged_map_is_one_clear_error():
     state = resnet('RefConv').state_dict()
     state['conv1.convmap.weight'] = torch.ones(5, 1, 3, 3)
@@ -160,16 +151,3 @@ def test_published_backbones(to, names, tmp_path):
     net = resnet(*{None: ('RefConv', ), 'plain': (None, ), 'gm': ('GMConv', 'dynamic')}[to], seed=1)
     load_pretrained(net, state)
     assert same(net, source, 1e-9 if to is None else 1e-5)  # published masked layers are fp32
-
-
-def test_published_without_masks_on_refocused_kernels(tmp_path):
-    """Placed as in the file: the masks stay, the maps under them are multiplied out."""
-    state = with_masks(resnet('RefConv').state_dict())
-    torch.save(state, tmp_path / 'old.pth')
-    published = convert_backbone(tmp_path / 'old.pth', tmp_path / 'r18.pth')
-    written = torch.load(published.path, weights_only=True)['state_dict']
-    assert sorted(written) == sorted(name for name in state if 'convmap' not in name)
-    found, expected = resnet('GMConv', 'static', seed=1), resnet('GMConv', 'static', seed=2)
-    load_pretrained(found, written)
-    load_pretrained(expected, state)
-    assert same(found, expected, 1e-5)

@@ -100,16 +100,6 @@ def test_dynamic_to_dynamic_keeps_the_predictor(pattern):
         assert torch.equal(target(x), source(x)) and not move.approximated
 
 
-@pytest.mark.parametrize('pattern', PATTERNS[1:])
-def test_one_sigma_for_two_is_exact_for_every_image(pattern):
-    source, target = layer(5, 'dynamic', sigma_pattern='sigma'), layer(5, 'dynamic',
-                                                                      sigma_pattern=pattern)
-    train_mask(source, 4, follows_input=True)
-    move = moved_to(target, source)
-    x = torch.randn(3, 3, 9, 9, dtype=torch.float64)
-    assert torch.allclose(target(x), source(x), atol=1e-12) and not move.approximated
-
-
 @pytest.mark.parametrize('target', ['plain', 'static', 'sigma', 'sigma_pair'])
 def test_says_what_is_approximated(target):
     source = layer(5, 'dynamic')

@@ -1,20 +1,18 @@
 """Published backbones: round trips, rows, metadata, and the tool itself."""
 import hashlib
-import json
-import subprocess
-import sys
 from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from gmconv_mmdet.backbones import GMBackbone, GMResNet
 from gmconv_mmdet.checkpoints import CheckpointError
 from gmconv_mmdet.openmmlab.config_placement import row_placement
 from gmconv_mmdet.pretrained import load_pretrained
 from gmconv_mmdet.pretrained.publish import convert_backbone, resnet_depth
+
+from ..processes import run_tool
 
 NONE = (False, ) * 4
 
@@ -88,14 +86,6 @@ def test_what_is_published(trained, tmp_path):
         convert_backbone(source, tmp_path / 'new' / 'gm.pth')
 
 
-def test_metadata_in_safetensors(trained, tmp_path):
-    published = convert_backbone(trained[0], tmp_path / 'gm.safetensors')
-    with safe_open(published.path, framework='pt') as file:
-        meta = file.metadata()
-    assert meta['depth'] == '18' and meta['sigma_pattern'] == 'sigma_ratio'
-    assert json.loads(meta['placement'])['layer1.0.conv1'] == 'static'
-
-
 def test_new_predictors_are_the_same_every_time(tmp_path):
     torch.save(resnet(gm_stem=None, gm_stages=NONE).state_dict(), tmp_path / 'plain.pth')
     paths = [convert_backbone(tmp_path / 'plain.pth', tmp_path / f'{i}.pth', to='gm').path
@@ -152,17 +142,6 @@ def test_records_what_was_approximated(trained, tmp_path):
     assert published.report.approximated == published.meta['approximated'] == ['conv1.weight']
 
 
-@pytest.mark.parametrize('options, says', [
-    (dict(to='both'), '--to must be one of gm, plain'),
-    (dict(prefix='teacher'), "no backbone in state_dict behind the prefix 'teacher.'"),
-])
-def test_bad_options(trained, tmp_path, options, says):
-    with pytest.raises(CheckpointError, match=says):
-        convert_backbone(trained[0], tmp_path / 'x.pth', **options)
-    with pytest.raises(CheckpointError, match='must end in .pth or .safetensors'):
-        convert_backbone(trained[0], tmp_path / 'x.onnx')
-
-
 def test_resnet_depth():
     for depth in (18, 34, 50, 101, 152):
         with torch.device('meta') if hasattr(torch.device, '__enter__') else nullcontext():
@@ -171,12 +150,10 @@ def test_resnet_depth():
     assert resnet_depth(['features.0.weight']) is None
 
 
-@pytest.mark.slow
-def test_tool(trained, tmp_path, repo):
+def test_tool(trained, tmp_path):
     def tool(*arguments):
-        script = repo / 'tools' / 'model_converters' / 'convert_backbone.py'
-        return subprocess.run([sys.executable, '-W', 'ignore', script, *map(str, arguments)],
-                              capture_output=True, text=True)
+        return run_tool('model_converters/convert_backbone.py', *arguments)
+
     run = tool(trained[0], tmp_path / 'gm.pth', '--to', 'plain')
     assert run.returncode == 0, run.stderr
     for text in ('multiplied into its weight', 'outside the backbone: head', 'depth: 18',

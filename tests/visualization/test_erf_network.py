@@ -49,14 +49,6 @@ def test_average_of_single_gradients(model, images, tmp_path):
         assert np.allclose(result.mean(name), expected, rtol=1e-4, atol=1e-6 * expected.max())
 
 
-def test_more_images_continue(model, images, tmp_path):
-    path = tmp_path / 'r.npz'
-    measure_network(model, images[:1], tmp_path, path, ['P2'], size=64)
-    more = measure_network(model, images, tmp_path, path, ['P2'], size=64)
-    fresh = measure_network(model, images, tmp_path, tmp_path / 'fresh.npz', ['P2'], size=64)
-    assert more.done == fresh.done and np.array_equal(more.mean('P2'), fresh.mean('P2'))
-
-
 def test_unknown_outputs(model, images, tmp_path):
     with pytest.raises(ValueError, match='net has no output C9, P7; it has C2, C3.*P5'):
         measure_network(model, images, tmp_path, tmp_path / 'r.npz', ['C5', 'C9', 'P7'], size=64)

@@ -99,15 +99,6 @@ def test_rows_and_maps(model, folder):
         assert sum(axis_variance(whole.mean(key))) == pytest.approx(row['radius']**2)
 
 
-def test_resumed_and_refused(model, folder):
-    arguments = (folder / 'x.json', folder, OBJECTS, folder / 'r.npz')
-    first = measure_objects(model, *arguments, crop=9)
-    again = measure_objects(model, *arguments, crop=9)
-    assert again.rows == first.rows and again.done == first.done
-    with pytest.raises(ValueError, match='other settings: crop 9, now 11'):
-        measure_objects(model, *arguments, crop=11)
-
-
 @pytest.mark.parametrize('crop', [0, 1, 512])
 def test_crop_needs_a_centre(model, folder, crop):
     with pytest.raises(ValueError, match=f'crop must be odd.*got {crop}'):

@@ -1,5 +1,4 @@
 """Saving, resuming and refusing, with small measurements through the real files."""
-import json
 
 import numpy as np
 import pytest
@@ -98,11 +97,3 @@ def test_foreign_files_are_refused_and_left(tmp_path, content):
     with pytest.raises(ValueError, match='mine.npz holds no effective receptive fields of ours'):
         open_result(path, SETTINGS)
     assert path.read_bytes() == before
-
-
-def test_the_file_is_plain(tmp_path):
-    """Readable without this package, and without pickles."""
-    measure(ErfResult(SETTINGS), tmp_path / 'a.npz', ITEMS[:2], contribute)
-    with np.load(tmp_path / 'a.npz', allow_pickle=False) as file:
-        assert json.loads(str(file['about']))['settings'] == SETTINGS
-        assert file['C5'].dtype == np.float64

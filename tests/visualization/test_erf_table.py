@@ -52,13 +52,6 @@ def test_a_uniform_square():
     assert (row['model'], row['map'], row['count']) == ('net', 'C5', 3)
 
 
-def test_objects_rows():
-    row = measures(objects_result('net'), 'C5/small')
-    assert (row['count'], row['inside'], row['in_crop']) == (2, .5, 1)
-    assert (row['box_w'], row['box_h']) == (31.5, 20)
-    assert row['radius'] == pytest.approx(((16 + 25) / 2)**0.5)
-
-
 def test_models_side_by_side_in_text_and_csv():
     rows = all_measures([network_result('a', 21), network_result('b', 41)])
     assert [(row['map'], row['model']) for row in rows] == [
@@ -99,15 +92,6 @@ def test_pictures_have_titles_units_and_no_overlap(results, names):
             assert edges.y0 <= box.y0 and box.y1 <= edges.y1, name
             for other, second in boxes[i + 1:]:
                 assert not box.overlaps(second), (name, other)
-
-
-def test_results_of_other_measurements_share_no_picture():
-    other = network_result('b', 41)
-    other.settings['size'] = 55
-    with pytest.raises(ValueError, match=r"can't share a picture: size is 101 \(a\), 55 \(b\)"):
-        erf_figures([network_result('a', 41), other])
-    with pytest.raises(ValueError, match='mode is'):
-        erf_figures([network_result('a', 41), objects_result('b')])
 
 
 def test_folder(tmp_path):

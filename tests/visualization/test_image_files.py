@@ -7,7 +7,6 @@ from mmengine.config import Config
 
 from gmconv_mmdet.visualization.image_files import (
     UnusableImage,
-    configured_test_set,
     image_files,
     network_input,
     read_image,
@@ -60,12 +59,6 @@ def test_the_networks_input_is_mmdets(rgb):
     assert torch.allclose(network_input(cfg, image), theirs, atol=1e-5)
 
 
-def test_without_a_preprocessor_pixels_stay():
-    cfg = Config(dict(model=dict(backbone=dict(type='ResNet'))))
-    assert torch.equal(network_input(cfg, picture())[0].permute(1, 2, 0),
-                       torch.from_numpy(picture()).float())
-
-
 @pytest.mark.parametrize('step, size, shape', [
     (dict(type='Resize', scale=(60, 30), keep_ratio=True), None, (30, 45)),
     (dict(type='Resize', scale=(60, 30), keep_ratio=False), None, (30, 60)),
@@ -75,10 +68,3 @@ def test_sizes(step, size, shape):
     cfg = config(test_dataloader=dict(dataset=dict(pipeline=[step])))
     image, factor = resized(cfg, picture(), size)
     assert image.shape[:2] == shape and factor.tolist() == [shape[1] / 30, shape[0] / 20]
-
-
-def test_the_configs_test_set(tmp_path):
-    dataset = dict(data_root=str(tmp_path), ann_file='a.json', data_prefix=dict(img='val/'))
-    cfg = config(test_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dataset)))
-    assert configured_test_set(cfg) == (tmp_path / 'a.json', tmp_path / 'val')
-    assert configured_test_set(config()) is None

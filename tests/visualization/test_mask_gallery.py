@@ -5,12 +5,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from matplotlib.text import Text
 
 from gmconv_mmdet.visualization.image_files import image_files, network_input, read_image, resized
 from gmconv_mmdet.visualization.mask_gallery import write_masks
 from gmconv_mmdet.visualization.mask_picture import mask_figure
-from gmconv_mmdet.visualization.masks import describe_masks, predicted_sigmas
+from gmconv_mmdet.visualization.masks import predicted_sigmas
 from gmconv_mmdet.visualization.measured_model import load_model
 
 NET = """
@@ -85,21 +84,3 @@ def test_a_model_without_masks(tmp_path):
         write_masks(model(tmp_path, 'ResNet', ''), tmp_path / 'out')
     with pytest.raises(ValueError, match='nothing to draw'):
         mask_figure([], 'title')
-
-
-def test_the_picture_is_readable(tmp_path):
-    """Every layer with sigma and effective size, nothing over anything else."""
-    figure = mask_figure(describe_masks(model(tmp_path).network), 'the title')
-    figure.draw_without_rendering()
-    shown = '\n'.join(text.get_text() for text in figure.findobj(Text))
-    for expected in ('the title', 'mask value', 'σ in kernel cells', 'average of L1',
-                     'block 1, conv2', 'σ 5.00\nk 2.99', 'stem', '(blank image)'):
-        assert expected in shown
-    boxes = [(axes.title.get_text(), axes.title.get_window_extent()) for axes in figure.axes
-             if axes.title.get_text()]
-    boxes += [(text.get_text(), text.get_window_extent()) for text in (figure._suptitle,
-                                                                       figure._supxlabel)]
-    for i, (name, box) in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, name
-        for other, second in boxes[i + 1:]:
-            assert not box.overlaps(second), (name, other)

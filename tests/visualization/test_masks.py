@@ -1,6 +1,4 @@
 """What is said of masks, against masks and spreads computed by hand."""
-import csv
-import io
 import math
 
 import pytest
@@ -12,32 +10,13 @@ from hypothesis import strategies as st
 from gmconv_mmdet import GMConv2d, GMResNet
 from gmconv_mmdet.layers.find_layers import gm_layers
 from gmconv_mmdet.visualization.masks import (
-    COLUMNS,
     describe_masks,
     predicted_sigmas,
     shown_stage,
     stage_averages,
-    write_csv,
 )
 
-
-def loop_mask(height, width, sigma_x, sigma_y):
-    """The mask by the formula, entry by entry."""
-    xs = [j - (width - 1) / 2 for j in range(width)]
-    ys = [i - (height - 1) / 2 for i in range(height)]
-    x0, y0 = min(x * x for x in xs), min(y * y for y in ys)
-    return [[math.exp(-((x * x - x0) / sigma_x ** 2 + (y * y - y0) / sigma_y ** 2) / 2) for x in xs]
-            for y in ys]
-
-
-def loop_extent(mask):
-    """(h, w) of a kernel: sqrt(12 variance + 1) along each axis, with loops."""
-    def size(marginal):
-        total = sum(marginal)
-        centre = sum(i * m for i, m in enumerate(marginal)) / total
-        spread = sum(m * (i - centre) ** 2 for i, m in enumerate(marginal))
-        return math.sqrt(12 * spread / total + 1)
-    return (size([sum(row) for row in mask]), size([sum(column) for column in zip(*mask)]))
+from ..oracles import loop_extent, loop_mask
 
 
 @settings(max_examples=30, deadline=None)
@@ -47,7 +26,7 @@ def test_static_layer(kernel, sigma):
     layer = GMConv2d(2, 3, kernel, init_sigma=abs(sigma))
     layer.sigma.data.fill_(sigma)
     described, = describe_masks(nn.Sequential(layer))
-    expected = loop_mask(*kernel, sigma, sigma)
+    expected = loop_mask(*kernel, sigma, sigma).tolist()
     assert described.kind == 'static' and described.name == '0'
     assert described.sigma == pytest.approx((abs(sigma), ) * 2, rel=1e-6)
     assert torch.allclose(described.mask, torch.tensor(expected).double(), atol=1e-6)
@@ -93,23 +72,7 @@ def test_predictions_over_images_of_several_sizes(pattern):
     x, y = found['0'].double().mean(0).tolist()
     assert described.images == 5 and described.sigma == pytest.approx((x, y))
     assert described.sigma_std == pytest.approx(found['0'].double().numpy().std(0))
-    assert torch.allclose(described.mask, torch.tensor(loop_mask(5, 7, x, y)).double())
-
-
-def test_the_network_stops_where_every_dynamic_layer_has_predicted():
-    class Refusing(nn.Module):
-        def forward(self, x):
-            raise AssertionError('reached what is of no interest')
-
-    net = nn.Sequential(GMConv2d(3, 4, 3, dynamic=True), Refusing())
-    assert predicted_sigmas(net, [torch.zeros(1, 3, 8, 8)])['0'].tolist() == [[5, 5]]
-    assert predicted_sigmas(net, [])['0'].shape == (0, 2)
-    assert predicted_sigmas(nn.Sequential(Refusing()), [torch.zeros(1)]) == {}
-
-
-def test_dynamic_layer_without_images_is_that_of_a_blank_one():
-    described, = describe_masks(nn.Sequential(GMConv2d(3, 4, 7, dynamic=True, init_sigma=2)))
-    assert described.sigma == (2, 2) and described.images == 0 and described.sigma_std is None
+    assert torch.allclose(described.mask, loop_mask(5, 7, x, y))
 
 
 def test_stages_and_averages_of_a_resnet():
@@ -121,7 +84,7 @@ def test_stages_and_averages_of_a_resnet():
         'stem', *(f'L{i}' for i in (1, 2, 3, 4) for _ in range(4))]
     averages = stage_averages(masks)
     assert [a.name for a in averages] == [f'average of L{i}' for i in (1, 2, 3, 4)]
-    expected = torch.tensor([loop_mask(3, 3, s, s) for s in (5, 6, 7, 8)]).double().mean(0)
+    expected = torch.stack([loop_mask(3, 3, s, s) for s in (5, 6, 7, 8)]).mean(0)
     assert torch.allclose(averages[1].mask, expected) and averages[1].sigma == (6.5, 6.5)
     assert averages[1].extent == pytest.approx(loop_extent(expected.tolist()))
 
@@ -133,19 +96,6 @@ def test_stages_and_averages_of_a_resnet():
     ('rpn_head.rpn_conv', 'rpn_head')])
 def test_stage_names(name, stage):
     assert shown_stage(name) == stage
-
-
-def test_csv():
-    net = nn.Sequential(GMConv2d(3, 4, (3, 5), dynamic=True), GMConv2d(4, 4, 3))
-    file = io.StringIO()
-    write_csv(describe_masks(net, predicted_sigmas(net, [torch.ones(1, 3, 8, 8)])), file)
-    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
-    assert tuple(rows[0]) == COLUMNS
-    assert [(r['layer'], r['mask'], r['kernel_h'], r['kernel_w'], r['images'], r['sigma_x_std'])
-            for r in rows] == [
-                ('0', 'dynamic', '3', '5', '1', '0'), ('1', 'static', '3', '3', '', '')]
-    assert float(rows[1]['effective_h']) == pytest.approx(
-        loop_extent(loop_mask(3, 3, 5, 5))[0], rel=1e-4)
 
 
 def test_not_a_number_is_reported_as_such():

@@ -36,11 +36,6 @@ def test_labels(configs, checkpoints, labels):
     assert model_labels(configs, checkpoints) == labels
 
 
-def test_one_model_twice():
-    with pytest.raises(ValueError, match="two models would be called 'a, random'"):
-        model_labels(['a.py', 'a.py'], [None, None])
-
-
 def test_random_weights_are_the_same_in_every_call_and_across_structures(tmp_path):
     fpn = FPN.format(channels=[4, 8, 16, 32], start=0, extra=False)
     plain = write(tmp_path / 'plain.py', neck=fpn)
@@ -64,21 +59,6 @@ def test_random_weights_are_the_same_in_every_call_and_across_structures(tmp_pat
         assert conv.weight.abs().max() <= (conv.weight[0].numel())**-0.5
     assert not first.network.training
     assert not any(p.requires_grad for p in first.network.parameters())
-
-
-def test_a_deformable_network_with_random_weights_is_the_plain_one(tmp_path):
-    config = write(tmp_path / 'net.py')
-    cfg = Config.fromfile(config)
-    cfg.model.backbone.update(depth=50)
-    cfg.dump(config)
-    cfg.model.backbone.update(dcn=dict(type='DCN', deform_groups=1, fallback_on_stride=False),
-                              stage_with_dcn=(False, True, True, True))
-    cfg.dump(tmp_path / 'dcn.py')
-    image = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    plain, deformable = (feature_maps(load_model(path).network, image)
-                         for path in (config, str(tmp_path / 'dcn.py')))
-    for name, feature in plain.items():
-        assert torch.allclose(feature, deformable[name], rtol=1e-3, atol=1e-5)
 
 
 def test_checkpoint(tmp_path):
@@ -109,15 +89,6 @@ def test_names_of_maps(tmp_path, indices, neck, names):
     maps = feature_maps(model.network, image)
     assert ' '.join(maps) == names
     assert [stride_of(feature, image) for feature in maps.values()] == [2**int(n[1:]) for n in maps]
-
-
-def test_dilated_stages_keep_their_numbers(tmp_path):
-    config = write(tmp_path / 'net.py')
-    cfg = Config.fromfile(config)
-    cfg.model.backbone.update(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
-    cfg.dump(config)
-    maps = feature_maps(load_model(config).network, torch.zeros(1, 3, 64, 64))
-    assert {name: f.shape[2] for name, f in maps.items()} == dict(C2=16, C3=8, C4=8, C5=8)
 
 
 def test_a_network_without_maps(tmp_path):

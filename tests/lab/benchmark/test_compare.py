@@ -19,13 +19,6 @@ def test_ratios_of_work_that_differs_by_ten():
     assert long.ratio > 1 and long.ratio_low <= long.ratio <= long.ratio_high
 
 
-def test_takes_turns_in_a_drawn_order():
-    order = []
-    compare({name: lambda name=name: order.append(name) for name in 'abc'}, rounds=20, warmup=0)
-    rounds = [''.join(order[start:start + 3]) for start in range(0, 60, 3)]
-    assert all(sorted(names) == list('abc') for names in rounds) and len(set(rounds)) > 3
-
-
 def test_a_budget_ends_the_rounds_but_for_the_first_ones():
     seen = []
     row, = compare({'a': lambda: time.sleep(0.001)}, 1000, seconds=0, on_round=seen.append)

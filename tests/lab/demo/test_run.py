@@ -15,7 +15,7 @@ import pytest
 
 from gmconv_mmdet.checkpoints import read_checkpoint
 
-from ...test_mmdet_tools import wait_for
+from ...processes import wait_for
 
 CONFIG = 'configs/demo/faster-rcnn_r18-gm_fpn_shapes.py'
 

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -18,17 +14,6 @@ from .conftest import edit_json
 def run(capsys, *arguments):
     status = main([str(argument) for argument in arguments])
     return status, capsys.readouterr().out
-
-
-def test_plan_of_a_whole_table(capsys, tmp_path):
-    status, out = run(capsys, 'plan', '--table', 'V', '--seeds', 0, 1, 1, '--work-root', tmp_path)
-    assert status == 0 and '28 missing' in out
-
-
-def test_unknown_row_is_one_clear_line(capsys, tmp_path):
-    status, out = run(capsys, 'plan', '--table', 'III', '--rows', 'r51', '--work-root', tmp_path)
-    assert status == 2 and out.startswith('reproduce.py: no such row in Table III: r51')
-    assert len(out.splitlines()) == 1
 
 
 @pytest.mark.parametrize('arguments, said', [
@@ -67,13 +52,6 @@ def test_a_full_run_wants_coco_2017(capsys, tmp_path, small_coco):
     assert 'classes without a category' in out and not (tmp_path / 'work').exists()
 
 
-def test_report_without_runs_has_empty_cells(capsys, tmp_path):
-    status, out = run(capsys, 'report', '--table', 'III', '--work-root', tmp_path)
-    paths = out.split()
-    assert status == 0 and [path.rpartition('.')[2] for path in paths] == ['md', 'csv', 'png']
-    assert 'No run is finished.' in open(paths[0]).read()
-
-
 def test_plan_of_a_comparison(capsys, tmp_path, repo):
     demo = repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
     arguments = ('plan', '--config', demo, '--variant', 'sgm', 'model.backbone.gm_stem=static',
@@ -103,30 +81,6 @@ def test_a_config_without_masks_is_one_clear_line(capsys, tmp_path, repo):
     assert status == 1 and 'it is its own plain twin' in out and not (tmp_path / 'out').exists()
 
 
-def test_report_of_a_folder_without_results_says_so(capsys, tmp_path):
-    status, out = run(capsys, 'report', '--out', tmp_path)
-    assert status == 1 and 'no result of a comparison' in out
-
-
-@pytest.mark.slow
-def test_tool_is_thin_and_explains_itself(repo, tmp_path):
-    tool = repo / 'tools' / 'reproduce.py'
-    done = subprocess.run([sys.executable, str(tool), 'run', '--help'], cwd=tmp_path, text=True,
-                          capture_output=True)
-    assert done.returncode == 0 and '--data-root' in done.stdout and done.stderr == ''
-
-
-def test_commands_of_a_prepared_run_can_be_given_by_hand(capsys, tmp_path, small_coco):
-    status, out = run(capsys, 'run', '--table', 'V', '--rows', 'faster-rcnn_r50', '--rehearse',
-                      '--data-root', small_coco, '--gpus', 0, '--work-root', tmp_path / 'a b',
-                      '--print-commands')
-    assert status == 0
-    folder = tmp_path / 'a b' / 'rehearsal' / 'faster-rcnn_r50-seed0'
-    train, test = (line for line in out.splitlines() if '.py' in line and 'python' in line)
-    assert f"train.py '{folder}/config.py'" in train and f"'{folder}/train/epoch_2.pth'" in test
-    assert json.loads((folder / 'run.json').read_text())['rehearsal'] is True
-
-
 def test_plan_counts_what_is_left(tmp_path):
     runs = [RunFolder(tmp_path, row, 0, False) for row in select_rows('III')]
     done, begun = runs[0], runs[1]
@@ -142,8 +96,3 @@ def test_plan_counts_what_is_left(tmp_path):
     assert lines[3].split()[1:] == ['0', 'missing', '0/12', f'{12 * 118_287:,}']
     assert lines[-1].startswith('1 done, 1 in progress, 2 missing; '
                                 f'{31 * 118_287:,} images x epochs left')
-
-
-def test_a_rehearsals_plan_says_so(tmp_path):
-    text = plan_text([RunFolder(tmp_path, row, 0, True) for row in select_rows('V')])
-    assert text.startswith('REHEARSAL') and '14 missing' in text

@@ -62,11 +62,6 @@ def test_metrics_in_the_papers_names_and_unit():
     assert values['APL'] is None and notes == ['APL: no such object in the data']
 
 
-def test_no_detection_counts_as_0_with_a_note():
-    values, notes = coco_percentages(dict(data_time=0.1, time=0.2))
-    assert set(values.values()) == {0.0} and 'no detection at all' in notes[0]
-
-
 def test_test_metrics_are_the_newest_finished_ones(tmp_path):
     assert read_test_metrics(tmp_path) is None
     for name, content in (('20260101_000000', '{"a": 1}'), ('20260102_000000', '{"a": 2}'),
@@ -97,14 +92,6 @@ def test_metrics_of_another_checkpoint_are_not_taken(tmp_path, monkeypatch):
     checkpoint.write_bytes(b'newer')
     os.utime(checkpoint, (0, 0))  # copied with an old date: dates tell nothing
     assert driver._test(run, checkpoint, '', 0) == dict(test=2)
-
-
-def test_progress_lines_are_rare_where_nobody_watches():
-    screen = Screen(io.StringIO(), every_seconds=1000)
-    screen.status('one')
-    screen.status('two')
-    screen.say('said')
-    assert screen.stream.getvalue() == 'one\nsaid\n'
 
 
 class Reproduce:

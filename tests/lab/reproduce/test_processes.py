@@ -6,14 +6,13 @@ import time
 
 import pytest
 
-from gmconv_mmdet.files import FolderBusy, folder_lock
+from gmconv_mmdet.files import folder_lock
 from gmconv_mmdet.lab.reproduce.processes import (
     Interrupted,
     phase_mark,
     progress,
     run_supervised,
     signals_raise,
-    tail,
 )
 
 HELD = """
@@ -107,24 +106,6 @@ def test_the_child_of_a_killed_driver_ends_and_frees_the_folder(driver, tmp_path
         pass
 
 
-def test_a_child_that_lingers_keeps_the_folder_locked(driver, tmp_path):
-    """As torchrun does that is ending its workers."""
-    lingering = ('import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: None)\n'
-                 'print("up", flush=True)\nend = time.monotonic() + 600\n'
-                 'while time.monotonic() < end:\n    time.sleep(1)\n')
-    process, child = driver(lingering, 'launcher')
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    said = []
-    with pytest.raises(FolderBusy, match=f'process {process.pid} on .* is at work in'):
-        with folder_lock(tmp_path / 'lock', 0.5, said.append):
-            pass
-    assert len(said) == 1 and 'waiting for' in said[0]
-    os.kill(child, signal.SIGKILL)
-    with folder_lock(tmp_path / 'lock', 10, print):
-        pass
-
-
 # Printed by MMEngine 0.10.7.
 TRAIN = ('11/21 10:14:58 - mmengine - INFO - Epoch(train) [2][  50/7330]  lr: 7.5050e-06  eta: '
          '0:00:03  time: 0.5000  data_time: 0.0249  loss: 5.5055  loss_rpn_cls: 0.6939')
@@ -144,10 +125,3 @@ def test_progress_is_the_newest_process_own(tmp_path):
     assert progress(log) == 'starting'
     log.write_text(log.read_text() + TEST)
     assert progress(log) == 'Epoch(test) [ 100/5000] eta: 0:00:04 time: 0.2500'
-
-
-def test_tail_reads_the_end_of_large_and_of_odd_files(tmp_path):
-    log = tmp_path / 'output.log'
-    log.write_bytes(b'\xff\xfe' + b'x' * 200_000 + b'\nlast but one\nlast')
-    assert tail(log, 2) == 'last but one\nlast'
-    assert tail(log.with_name('none'), 3) == ''

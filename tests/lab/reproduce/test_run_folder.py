@@ -1,4 +1,3 @@
-import json
 
 import pytest
 import torch
@@ -6,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmconv_mmdet.files import write_json
-from gmconv_mmdet.lab.reproduce.run_folder import RunFolder, RunFolderError, find_runs
+from gmconv_mmdet.lab.reproduce.run_folder import RunFolder, RunFolderError
 from gmconv_mmdet.lab.reproduce.table import Row
 
 ROW = Row('faster-rcnn', 'r50-gm-stem-l1')
@@ -56,12 +55,6 @@ def test_a_foreign_result_is_refused(run):
         run.state()
 
 
-def test_rehearsals_lie_apart(tmp_path):
-    rehearsal, real = (RunFolder(tmp_path, ROW, 0, flag) for flag in (True, False))
-    assert rehearsal.path.parent == tmp_path / 'rehearsal' and real.path.parent == tmp_path
-    assert 'rehearsal' in rehearsal.title and 'rehearsal' not in real.title
-
-
 @settings(max_examples=25, deadline=None)
 @given(entries=st.lists(st.dictionaries(st.text(), st.text(max_size=20), max_size=3), min_size=1),
        cut=st.integers(0, 200))
@@ -77,16 +70,3 @@ def test_launches_survive_a_line_cut_off_anywhere(tmp_path_factory, entries, cut
     run.launches.write_bytes(content[:min(last + cut, len(content) - 2)])
     run.note_launch(event='after the kill')
     assert run.read_launches() == written[:-1] + [dict(event='after the kill')]
-
-
-def test_runs_are_found_whatever_their_seeds(tmp_path):
-    for name in ('faster-rcnn_r50-gm-stem-l1-seed0', 'faster-rcnn_r50-gm-stem-l1-seed12',
-                 'faster-rcnn_r50-gm-stem-l1-l2-seed0', 'faster-rcnn_r50-gm-stem-l1-seedling'):
-        (tmp_path / name).mkdir()
-    assert sorted(run.seed for run in find_runs(tmp_path, [ROW], False)) == [0, 12]
-    assert find_runs(tmp_path, [ROW], True) == []
-
-
-def test_launch_lines_are_json(run):
-    run.note_launch(command=['a b', "c'd"], note='ü\nnew line')
-    assert json.loads(run.launches.read_text()) == dict(command=['a b', "c'd"], note='ü\nnew line')

@@ -7,7 +7,6 @@ from gmconv_mmdet.lab.reproduce.variants import (
     INITIAL,
     Variant,
     make_comparison,
-    parse_overrides,
     variant_config,
     write_initial_weights,
 )
@@ -34,13 +33,6 @@ def test_twin_of_gm_resnet_is_mmdets_resnet_and_nothing_else_changes(demo):
         assert twin[key] == cfg[key]
     for key in set(cfg.model) - {'backbone'}:
         assert twin.model[key] == cfg.model[key]
-
-
-def test_twin_keeps_the_weights_that_a_backbone_starts_from():
-    init = dict(type='GMPretrained', checkpoint='torchvision://resnet50')
-    twin = plain_twin(config_of(dict(type='mmdet.GMResNet', depth=50, gm_stem='static',
-                                     gm_stages=(True,) * 4, freeze_masks=True, init_cfg=init)))
-    assert twin.model.backbone == dict(type='mmdet.ResNet', depth=50, init_cfg=init)
 
 
 def test_twin_of_gm_backbone_is_the_backbone_in_it_wherever_it_stands():
@@ -93,11 +85,6 @@ def test_comparison_as_the_command_line_describes_it(demo, tmp_path):
         make_comparison(demo, variants=[['x', 'gm_stem']])
     with pytest.raises(FileNotFoundError, match='no config at .*none.py'):
         make_comparison(tmp_path / 'none.py')
-
-
-def test_overrides_are_read_as_mmdets_own():
-    assert parse_overrides(['a.b=None', 'c=(True,False)', 'd=x=y']) == {
-        'a.b': None, 'c': (True, False), 'd': 'x=y'}
 
 
 def test_config_of_a_run(demo):

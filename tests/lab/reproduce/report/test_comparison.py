@@ -2,10 +2,9 @@ import json
 import re
 
 import pytest
-import torch
 
 from gmconv_mmdet.files import write_json
-from gmconv_mmdet.lab.reproduce.history import curves, masks_of_state
+from gmconv_mmdet.lab.reproduce.history import curves
 from gmconv_mmdet.lab.reproduce.paper import COCO_METRICS
 from gmconv_mmdet.lab.reproduce.report.comparison import (
     mask_story,
@@ -75,12 +74,6 @@ def test_report_in_three_forms(results, tmp_path):
         assert title in page
 
 
-def test_variants_can_be_chosen(results):
-    assert {one['variant'] for one in read_results(results, ['sgm'])} == {'plain', 'sgm'}
-    with pytest.raises(RunFolderError, match='no result of rgm .* but of gm, plain, sgm'):
-        read_results(results, ['rgm'])
-
-
 def test_folders_that_hold_no_comparison_or_two(results, tmp_path):
     with pytest.raises(RunFolderError, match='no result of a comparison'):
         read_results(tmp_path / 'none')
@@ -101,16 +94,6 @@ def test_drift_by_decay_is_told_from_drift_by_gradient():
     assert 'not told apart' in unknown['verdict'] and unknown['numbers'][0]['by_decay'] is None
     flat = mask_story(result_of('gm', 0, 1.0, sigma=60.0))
     assert flat['flat'] == ['conv1'] and '1 of 1 masks are flat' in flat['verdict']
-
-
-def test_masks_are_read_from_a_state_dict():
-    state = {'a.weight': torch.zeros(4, 3, 3, 3), 'a.sigma': torch.tensor([-2.0]),
-             'stem.weight': torch.zeros(4, 3, 7, 7),
-             'stem.sigma_predictor.b1': torch.tensor([4.0, 0.5]), 'fc.weight': torch.zeros(2, 2)}
-    assert masks_of_state(state) == [
-        dict(layer='a', kernel=[3, 3], dynamic=False, sigma=[2.0, 2.0]),
-        dict(layer='stem', kernel=[7, 7], dynamic=True, sigma=[4.0, 2.0])]
-    assert masks_of_state(state, 'sigma_pair')[1]['sigma'] == [4.0, 0.5]
 
 
 def test_curves_count_what_was_repeated_after_a_kill_once(tmp_path):
