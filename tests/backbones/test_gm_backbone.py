@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 import torch.nn as nn
+from mmdet.models.backbones import ResNeXt
 from mmengine.registry import MODELS
 
 from gmconv_mmdet import GMConv2d, load_pretrained
