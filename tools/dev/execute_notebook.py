@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import resource
 import sys
 import tempfile
 import time
@@ -41,7 +42,10 @@ def execute(source: Path, out: Path) -> float:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        NotebookClient(notebook, timeout=LIMIT, resources={'metadata': {'path': str(folder)}}).execute()
+        NotebookClient(
+            notebook, timeout=LIMIT, resources={'metadata': {'path': str(folder)}},
+            on_cell_executed=lambda cell, cell_index, execute_reply: print(
+                f'cell {cell_index} done after {time.monotonic() - start:.0f} s', flush=True)).execute()
     seconds = time.monotonic() - start
     for cell in notebook.cells:
         cell.metadata.pop('execution', None)
@@ -61,7 +65,9 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out or args.notebook
     seconds = execute(args.notebook, out)
-    print(f'{seconds / 60:.1f} min, {out.stat().st_size / 1e6:.2f} MB')
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f'{seconds / 60:.1f} min, {(spent.ru_utime + spent.ru_stime) / 60:.1f} min of one core, '
+          f'{out.stat().st_size / 1e6:.2f} MB')
 
 
 if __name__ == '__main__':
