@@ -85,8 +85,9 @@ def test_frozen_layer_compiled_sees_changes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('training', [True, False])
-@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+@pytest.mark.parametrize('stem, training', [('dynamic', True), *(
+    pytest.param(*case, marks=pytest.mark.nightly) for case in (
+        ('dynamic', False), ('static', True), ('static', False)))])
 def test_generated_code(stem, training):
     """With the default backend, which generates and compiles code."""
     model = small(stem).train(training)
@@ -97,7 +98,7 @@ def test_generated_code(stem, training):
         assert difference(compiled(images()), model(images())) < 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_generated_training_code_for_every_image_size():
     """Inductor's layout optimisation fails on single samples of symbolic size (pytorch issue
     185510); docs/deploy.md says to switch it off."""

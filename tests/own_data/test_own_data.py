@@ -37,7 +37,8 @@ def written(tmp_path, base=FASTER, options=SCRATCH, **data):
     'configs/gmconv/fcos_r50-gm-stem-l1_fpn_gn-head_1x_coco.py',
     'configs/gmbackbone/faster-rcnn_x50-32x4d-gm-stem-l1_fpn_1x_coco.py',
     'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py',
-    'mmdet::atss/atss_r50_fpn_1x_coco.py', 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
+    *(pytest.param(name, marks=pytest.mark.nightly) for name in (
+        'mmdet::atss/atss_r50_fpn_1x_coco.py', 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py')),
     'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712-cocofmt.py',
 ])
 def test_every_head_and_dataset_knows_the_classes(tmp_path, base):

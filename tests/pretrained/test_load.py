@@ -71,8 +71,8 @@ TEACHERS = {'GMConv': ('dynamic', (True, ) * 4), 'S-GMConv': ('static', (True, )
             'StdConv': (None, NONE)}
 
 
-@pytest.mark.parametrize('row', ROWS)
-@pytest.mark.parametrize('source', TEACHERS)
+@pytest.mark.parametrize('source, row', [
+    *(('GMConv', row) for row in ROWS), ('S-GMConv', 'stem-l1-dcn'), ('StdConv', 'stem-l1-l4')])
 def test_one_backbone_serves_every_row_of_table_v(row, source, x):
     teacher = resnet(*TEACHERS[source])
     stem, stages, dcn = ROWS[row]

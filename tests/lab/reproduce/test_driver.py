@@ -188,7 +188,6 @@ def test_a_rehearsed_row_is_stopped_continued_and_reported(reproduce):
     assert '# faster-rcnn_r50-gm-stem-l1 seed 1 (rehearsal)' in other and 'seed 0' not in other
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 def test_a_failed_row_says_why_and_goes_on_once_mended(reproduce, small_coco):
     """An image that can't be decoded ends the training; mended, the same command goes on. Then no
