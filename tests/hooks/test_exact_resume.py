@@ -85,24 +85,6 @@ def test_resumed_run_ends_as_the_undisturbed_one(tmp_path, options, interrupts):
     assert len(expected['histories']['val/score']) == 3
 
 
-def test_without_the_hook_it_does_not(tmp_path):
-    """What is repaired: should MMEngine mend it, this hook can go."""
-    expected, _ = train_interrupted(tmp_path / 'undisturbed', (), hooks=())
-    resumed, _ = train_interrupted(tmp_path / 'resumed', (6, ), hooks=())
-    with pytest.raises(AssertionError):
-        assert_same(resumed['weights'], expected['weights'])
-    assert len(resumed['histories']['val/score']) < len(expected['histories']['val/score'])
-
-
-@pytest.mark.slow
-def test_data_do_not_depend_on_workers(tmp_path):
-    expected, data = train_interrupted(tmp_path / 'none', (), max_epochs=2)
-    other, data_of_workers = train_interrupted(tmp_path / 'some', (), max_epochs=2, workers=2,
-                                               persistent=False)
-    assert data_of_workers == data
-    assert_same(other, expected)
-
-
 def test_best_score_is_known_after_a_resume(tmp_path):
     best = dict(save_best='score', rule='greater')
     expected, _ = train_interrupted(tmp_path / 'undisturbed', (), checkpoint=best)

@@ -154,15 +154,3 @@ def test_a_wrapped_model_and_a_broken_epoch(tmp_path):
         assert runner.model is wrapped and type(wrapped.module.conv) is GMConv2d
     finally:
         torch.distributed.destroy_process_group()
-
-
-@pytest.mark.skipif(not hasattr(torch, 'compile'), reason='torch.compile came with torch 2.0')
-def test_a_compiled_step_is_left_behind(tmp_path):
-    model = Net()
-    model.val_step = torch.compile(model.val_step, backend='eager')
-    runner = type('', (), dict(model=model))()
-    hook = FoldGMConvHook()
-    hook.before_val_epoch(runner)
-    assert runner.model.val_step.__func__ is Net.val_step
-    hook.after_val_epoch(runner)
-    assert runner.model is model and 'val_step' in vars(model)
