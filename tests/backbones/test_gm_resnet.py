@@ -60,7 +60,7 @@ def test_50_extra_parameters_at_depth_50():
     assert parameters(GMResNet(50, gm_stem=None, gm_stages=NONE)) == plain
 
 
-@pytest.mark.parametrize('depth', [18, 50, 101])
+@pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('stem', ['dynamic', 'static'])
 def test_equals_resnet_at_huge_sigma(depth, stem):
     ours = small(depth, gm_stem=stem, gm_cfg=dict(init_sigma=1e6)).eval()

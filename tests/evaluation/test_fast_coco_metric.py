@@ -88,7 +88,8 @@ def metric_of(cls, path, annotations, detections, **kwargs):
     return metric.evaluate(len(annotations['images']))
 
 
-@pytest.mark.parametrize('max_dets', [(1, 10, 100), (100, 300, 1000)])
+@pytest.mark.parametrize('max_dets', [
+    pytest.param((1, 10, 100), marks=pytest.mark.slow), (100, 300, 1000)])
 def test_twelve_numbers_equal_pycocotools_on_coco128(coco128, max_dets):
     _, annotations = coco128
     detections = plausible_detections(annotations, np.random.default_rng(0), per_image=30)
@@ -98,6 +99,7 @@ def test_twelve_numbers_equal_pycocotools_on_coco128(coco128, max_dets):
     np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_metric_equals_mmdets_on_coco128(coco128):
     path, annotations = coco128
     detections = plausible_detections(annotations, np.random.default_rng(2), per_image=30)

@@ -69,7 +69,8 @@ def train_interrupted(folder, interrupts, hooks=(EXACT, ), **options):
 
 @pytest.mark.parametrize('options, interrupts', [
     (dict(), (6, 10)),  # epochs of 4 iterations: in the second and in the third
-    (dict(), (4, 8, 12)),  # in the last iteration of each epoch, before its checkpoint
+    # in the last iteration of each epoch, before its checkpoint
+    pytest.param(dict(), (4, 8, 12), marks=pytest.mark.slow),
     (dict(max_iters=9), (3, 6, 8)),
     pytest.param(dict(workers=1), (7, ), marks=pytest.mark.slow),  # persistent
     pytest.param(dict(max_iters=9, workers=1), (5, ), marks=[pytest.mark.slow, pytest.mark.xfail(

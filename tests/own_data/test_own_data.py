@@ -86,6 +86,7 @@ def test_caffe_batch_norm_learns_from_scratch(tmp_path):
     assert backbone.norm_cfg.requires_grad is True
 
 
+@pytest.mark.slow
 def test_start_weights(tmp_path):
     torch.save(dict(state_dict={'conv1.weight': torch.zeros(1)}), tmp_path / 'backbone.pth')
     torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1),
@@ -110,6 +111,7 @@ def test_start_weights_that_are_still_to_be_downloaded(tmp_path, monkeypatch):
     assert 'resnet50-0676ba61.pth' in remark and '--pretrained FILE' in remark
 
 
+@pytest.mark.slow
 def test_small_objects_get_small_anchors_and_fine_levels(tmp_path):
     cfg, _ = written(tmp_path, box=(1.5, 1.5))
     assert cfg.model.rpn_head.anchor_generator.scales == [4]
@@ -151,6 +153,7 @@ def test_divided_by_image_and_seed(tmp_path):
     assert cfg.train_annotations == result.annotations[0].as_posix()
 
 
+@pytest.mark.slow
 def test_an_object_with_number_0_would_count_as_missed(tmp_path):
     train, val = write_set(tmp_path / 'a'), write_set(tmp_path / 'b')
     for folder in 'ab':

@@ -48,6 +48,7 @@ def test_a_full_run_wants_coco_2017(capsys, tmp_path, small_coco):
     assert 'classes without a category' in out and not (tmp_path / 'work').exists()
 
 
+@pytest.mark.slow
 def test_plan_of_a_comparison(capsys, tmp_path, repo):
     demo = repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
     arguments = ('plan', '--config', demo, '--variant', 'sgm', 'model.backbone.gm_stem=static',

@@ -32,6 +32,7 @@ def test_a_full_run_keeps_the_papers_recipe(coco):
         assert cfg.default_hooks.checkpoint.max_keep_ckpts == 2
 
 
+@pytest.mark.slow
 def test_rows_with_and_without_gmconv_start_from_their_own_weights(coco, monkeypatch):
     monkeypatch.delenv('GMCONV_PRETRAINED', raising=False)
     options = RunOptions(coco, pretrained='gm.pth', pretrained_plain='plain.pth')
