@@ -48,6 +48,13 @@ def test_twin_of_gm_backbone_is_the_backbone_in_it_wherever_it_stands():
                                         dict(type='SSH', conv_cfg=dict(type='DCNv2'))]
 
 
+def test_twin_of_refconv_backbone_is_the_backbone_in_it():
+    inner = dict(type='ResNet', depth=50)
+    twin = plain_twin(config_of(dict(type='RefConvBackbone', backbone=inner, stem=False,
+                                     body=['layer2'], ref_cfg=dict(init='identity'))))
+    assert twin.model.backbone == inner
+
+
 def test_a_plain_config_has_no_twin():
     with pytest.raises(ValueError, match='it is its own plain twin.*--against OTHER_CONFIG'):
         plain_twin(config_of(dict(type='ResNet', depth=50)))
