@@ -121,18 +121,6 @@ def test_folds_the_averaged_weights(tmp_path):
     assert runner.model is model
 
 
-def test_tests_a_folded_copy(tmp_path):
-    model = Net()
-    before = copy.deepcopy(model.state_dict())
-    hooks = [dict(type='FoldGMConvHook')]
-    runner, observer, metrics = run(tmp_path / 'a', model, hooks, train=False)
-    assert type(observer.validated[0][0].conv) is nn.Conv2d
-    assert runner.model is model
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    _, _, plain = run(tmp_path / 'b', model, [], train=False)
-    assert metrics['out/mean'] == pytest.approx(plain['out/mean'], rel=1e-5)
-
-
 def test_a_wrapped_model_and_a_broken_epoch(tmp_path):
     """One process of gloo is a real DistributedDataParallel."""
     torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0,

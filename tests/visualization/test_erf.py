@@ -80,26 +80,11 @@ def test_maps_that_measure_nothing(measure, bad, message):
         measure(bad)
 
 
-def uniform_conv(kernel):
-    conv = nn.Conv2d(1, 1, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False).double()
-    nn.init.ones_(conv.weight)
-    return conv
-
-
 def central_field(network, size, channels=1):
     """Field of the central unit for a positive image, at which no ReLU closes."""
     image = torch.ones(1, channels, size, size, dtype=torch.double, requires_grad=True)
     feature = network(image)
     return unit_gradient(feature, image, (feature.shape[2] // 2, feature.shape[3] // 2))
-
-
-@pytest.mark.parametrize('n', [1, 2, 5])
-@pytest.mark.parametrize('kernel', [(3, 3), (5, 3), (1, 7)])
-def test_stack_of_uniform_convolutions(n, kernel):
-    field = central_field(nn.Sequential(*(uniform_conv(kernel) for _ in range(n))), 41)
-    assert axis_variance(field) == pytest.approx([n * (k**2 - 1) / 12 for k in kernel])
-    assert second_moment_radius(field) == pytest.approx(
-        math.sqrt(sum(n * (k**2 - 1) / 12 for k in kernel)))
 
 
 @pytest.mark.parametrize('n', [1, 3, 6])
