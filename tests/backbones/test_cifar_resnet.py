@@ -5,13 +5,6 @@ import torch.nn.functional as F
 from gmconv_mmdet.backbones import CifarResNet
 
 
-@pytest.mark.parametrize('depth, convs', [(20, 19), (56, 55)])
-def test_has_as_many_layers_as_its_name_says(depth, convs):
-    net = CifarResNet(depth)
-    assert sum(parameter.dim() == 4 for parameter in net.parameters()) == convs  # and a classifier
-    assert net(torch.randn(2, 3, 32, 32))[0].shape == (2, 64, 8, 8)
-
-
 def test_parameters_of_he_et_al():
     # 0.27 M and 0.85 M with ten classes (He et al., Table 6; GMConv, Table I)
     for depth, expected in ((20, 269_722), (56, 853_018), (110, 1_727_962)):

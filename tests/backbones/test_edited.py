@@ -35,12 +35,6 @@ def test_new_weights_learn_where_the_stem_was_frozen():
     assert not model.layer1[0].conv1.weight.requires_grad
 
 
-def test_dilated_kernel_is_padded_by_half():
-    model = build({'layer1.0.conv1': dict(kernel_size=5, dilation=2)})
-    assert model.layer1[0].conv1.padding == (4, 4)
-    assert model(torch.randn(1, 3, 64, 64))[0].shape[2:] == (16, 16)
-
-
 def test_pretrained_weights_fit_all_but_the_new_stem(tmp_path):
     """The stem keeps its own start, everything else is loaded."""
     donor = MODELS.build(copy.deepcopy(RESNET))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmdet.models.backbones import ResNet
 from mmengine.logging import MMLogger
-from mmengine.model import BaseModel, ExponentialMovingAverage
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -113,13 +113,6 @@ def test_train_restores_what_the_user_set(build, freeze_masks):
     net.requires_grad_(False)
     for mode in (True, False, True):
         assert not any(p.requires_grad for p in net.train(mode).parameters())
-
-
-def test_train_leaves_frozen_averages_frozen():
-    """MMEngine's averaged models are frozen copies, which are told to train() with the network."""
-    average = ExponentialMovingAverage(resnet(False))
-    average.train()
-    assert not any(p.requires_grad for p in average.module.parameters())
 
 
 @pytest.mark.parametrize('freeze_masks, file, level, says', [

@@ -50,13 +50,6 @@ def test_placement_for_every_depth(depth):
     assert count(small(depth, gm_stem=None, gm_stages=NONE), 'static') == 0
 
 
-@pytest.mark.parametrize('depth', [18, 50, 101])
-def test_keys_are_a_superset_of_resnets(depth):
-    ours, theirs = GMResNet(depth).state_dict(), ResNet(depth).state_dict()
-    assert all(ours[key].shape == value.shape for key, value in theirs.items())
-    assert all('.sigma' in key for key in set(ours) - set(theirs))
-
-
 def test_50_extra_parameters_at_depth_50():
     def parameters(backbone):
         return sum(p.numel() for p in backbone.parameters())
@@ -67,7 +60,7 @@ def test_50_extra_parameters_at_depth_50():
     assert parameters(GMResNet(50, gm_stem=None, gm_stages=NONE)) == plain
 
 
-@pytest.mark.parametrize('depth', [18, 50, 101])
+@pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('stem', ['dynamic', 'static'])
 def test_equals_resnet_at_huge_sigma(depth, stem):
     ours = small(depth, gm_stem=stem, gm_cfg=dict(init_sigma=1e6)).eval()
@@ -129,20 +122,6 @@ def test_norm_eval_and_train_return_self():
     assert all(m.training for m in small(18, norm_eval=False).train().modules())
 
 
-@pytest.mark.parametrize('depth', [18, 50])
-def test_with_cp(depth):
-    plain, checkpointed = small(depth), small(depth, with_cp=True)
-    checkpointed.load_state_dict(plain.state_dict())
-    gradients = []
-    for backbone in (plain, checkpointed):
-        backbone.train()
-        sum(out.square().mean() for out in backbone(images().requires_grad_())).backward()
-        gradients.append({name: p.grad for name, p in backbone.named_parameters()})
-    assert all(g is not None for name, g in gradients[1].items())
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
-
-
 @pytest.mark.parametrize('depth, norm', [(18, 'norm2'), (50, 'norm3')])
 def test_zero_init_is_kept(depth, norm):
     backbone = small(depth)
@@ -171,16 +150,6 @@ def test_dcn_hybrid(dcn):
     assert all(torch.isfinite(p.grad).all() for p in backbone.parameters())
     assert backbone.layer1[0].conv2.sigma.grad.abs() > 0
     assert backbone.conv1.sigma_predictor.b1.grad.abs().sum() > 0
-
-
-def test_config_objects_are_accepted_and_left_alone():
-    from mmengine.config import ConfigDict
-    cfg = ConfigDict(type='GMResNet', depth=18, base_channels=8, gm_stages=[True, True, True, False],
-                     gm_cfg=dict(init_sigma=2.0))
-    before = copy.deepcopy(cfg)
-    backbone = MODELS.build(cfg)
-    assert cfg == before and backbone.layer1[0].conv1.sigma.item() == 2
-    assert backbone.gm_stages == (True, True, True, False)
 
 
 @pytest.mark.parametrize('options, message', [

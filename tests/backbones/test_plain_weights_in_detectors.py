@@ -39,8 +39,9 @@ def spread(model):
 
 
 @pytest.mark.parametrize('way', WAYS)
-@pytest.mark.parametrize('stem', ['dynamic', 'static'])
-@pytest.mark.parametrize('depth', [18, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('depth, stem', [(18, 'dynamic'), *(
+    pytest.param(*case, marks=pytest.mark.nightly) for case in (
+        (18, 'static'), (50, 'dynamic'), (50, 'static')))])
 def test_features_stay(tmp_path, way, stem, depth):
     torch.manual_seed(0)
     plain_config = tmp_path / 'plain.py'

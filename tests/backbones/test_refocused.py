@@ -1,14 +1,11 @@
 """RefConv in whole backbones and detectors: placement, training on a loaded basis, and what is left
 after folding."""
-import copy
-import pickle
 
 import pytest
 import torch
 import torch.nn as nn
 from mmdet.models.backbones import ResNet
 from mmengine.registry import MODELS
-from mmengine.runner import load_checkpoint
 
 from gmconv_mmdet import (
     GMBackbone,
@@ -110,30 +107,6 @@ def test_init_cfg_loads_the_basis(kind, tmp_path):
     train(net, 1)
 
 
-def test_resume(tmp_path):
-    """Interrupted after two of four steps and resumed in a fresh network: the same to the last
-    bit."""
-    plain = plain_resnet()
-    torch.manual_seed(3)
-    whole = refocused_resnet(source=plain)
-    first = copy.deepcopy(whole)
-    train(whole, 4)
-    optimizer = train(first, 2)
-    torch.save(dict(state_dict=first.state_dict(), optimizer=optimizer.state_dict()),
-               tmp_path / 'epoch_1.pth')
-    fresh = refocused_resnet()
-    content = load_checkpoint(fresh, str(tmp_path / 'epoch_1.pth'), strict=True)
-    optimizer = torch.optim.SGD(fresh.parameters(), lr=0.01, momentum=0.9, weight_decay=4e-5)
-    optimizer.load_state_dict(content['optimizer'])
-    fresh.train()
-    for step in (2, 3):
-        optimizer.zero_grad()
-        sum(out.square().mean() for out in fresh(images() + step)).backward()
-        optimizer.step()
-    assert all(torch.equal(value, whole.state_dict()[name])
-               for name, value in fresh.state_dict().items())
-
-
 def test_frozen_stages_freeze_maps_too():
     with pytest.raises(ValueError, match=r'^conv1: a frozen convolution can\'t be refocused with '
                                          r'init=\'paper\'.*frozen_stages=-1'):
@@ -198,15 +171,6 @@ def test_beside_deformable_convolutions():
     assert 'ModulatedDeform' in type(net.layer2[0].conv2).__name__ and dcn['type'] == 'DCNv2'
     with pytest.raises(ValueError, match="^body: no convolution larger than 1x1 in 'layer2', but"):
         refocused_resnet(50, body=['layer2'], **options)
-
-
-def test_copies_and_pickles():
-    net = refocused_resnet(source=plain_resnet()).eval()
-    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
-        assert type(other) is type(net) and type(net).__name__ == 'RefConvResNet'
-        assert isinstance(net, ResNet) and other.conv1.basis_loaded
-        assert torch.equal(other(images())[-1], net(images())[-1])
-        assert other.train() is other
 
 
 @pytest.mark.parametrize('name, body', [

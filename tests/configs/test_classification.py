@@ -32,7 +32,8 @@ TABLES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('method', ['', '-sgmconv', '-gmconv'])
+@pytest.mark.parametrize('method', ['-gmconv', *(pytest.param(method, marks=pytest.mark.nightly)
+                                                for method in ('', '-sgmconv'))])
 @pytest.mark.parametrize('config', TABLES)
 def test_parameters_and_flops_are_the_papers(config, method):
     parameters, flops, tolerance = TABLES[config]
@@ -52,13 +53,13 @@ def scope():
     init_default_scope('mmdet')
 
 
-# Reading a config takes a second: one of each kind always, all of them in the slow part.
+# Reading a config takes a second: one of each kind always, all of them at night.
 QUICK = ('resnet20-sgmconv-sigma1_cifar10', 'resnet18-gmconv_cifar10-packed', 'resnet56_cifar100',
          'resnet18-gmconv-sigma-pair_8xb32_in1k', 'mobilenet-v2-sgmconv_8xb32_in1k')
 
 
 @pytest.mark.parametrize('name', [
-    pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in CIFAR + IN1K])
+    pytest.param(name, marks=[] if name in QUICK else pytest.mark.nightly) for name in CIFAR + IN1K])
 def test_placement_and_recipe(name):
     cfg = load(name)
     network = MODELS.build(cfg.model.backbone)
@@ -120,7 +121,8 @@ def test_every_row_has_its_config():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['resnet20-gmconv_cifar10-packed', 'resnet18_cifar10-packed'])
+@pytest.mark.parametrize('name', ['resnet20-gmconv_cifar10-packed', pytest.param(
+    'resnet18_cifar10-packed', marks=pytest.mark.nightly)])
 def test_trains_with_mmpretrains_own_tool(name, tmp_path, shared_data):
     tool = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / 'train.py'
     options = ['train_dataloader.dataset.every=800', 'val_dataloader.dataset.every=250',

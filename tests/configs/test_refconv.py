@@ -35,7 +35,7 @@ def refocused(network):
 
 
 @pytest.mark.parametrize('network', [
-    'resnet18', *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS
+    'resnet18', *(pytest.param(name, marks=pytest.mark.nightly) for name in NETWORKS
                   if name != 'resnet18')])
 def test_imagenet_recipes(network):
     """arXiv 2310.10563's schedule, the same for the plain network trained on."""
@@ -68,7 +68,7 @@ def test_imagenet_recipes(network):
 
 
 @pytest.mark.parametrize('data', [
-    'cifar10', pytest.param('cifar10-packed', marks=pytest.mark.slow)])
+    'cifar10', pytest.param('cifar10-packed', marks=pytest.mark.nightly)])
 def test_cifar_recipe(data):
     pytest.importorskip('mmpretrain')
     plain, ref = load(f'cifar/resnet20_{data}'), load(f'cifar/resnet20-refconv_{data}')

@@ -280,13 +280,6 @@ def test_padding_of_a_refocused_convolution():
     assert type(fold_gmconv(net)[0]) is Conv2dAdaptivePadding
 
 
-def test_a_swapped_module_in_two_places_stays_one():
-    shared = nn.Conv2d(4, 4, 3, padding=1)
-    net = nn.Sequential(shared, nn.ReLU(), shared)
-    swap(net, ['0'])
-    assert net[0] is net[2] and isinstance(net[2], GMConv2d)
-
-
 @pytest.mark.parametrize('at', [0, 1])
 def test_examples_of_the_page(repo, at):
     text = (repo / 'docs' / 'any_network.md').read_text(encoding='utf-8')

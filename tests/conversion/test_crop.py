@@ -89,7 +89,7 @@ def test_the_bound_is_never_exceeded():
     assert never_exceeded(range(300)) > 100
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_bound_is_never_exceeded_in_ten_thousand_cases():
     assert never_exceeded(range(10_000)) > 3000
 

@@ -185,6 +185,7 @@ def test_trace_of_the_folded_model(folded):
         assert difference(torch.jit.trace(folded, images())(other), folded(other)) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_DYNAMIC_DIMS, reason='Dim.DYNAMIC is new in torch 2.6')
 def test_export_of_the_folded_model(folded):
     x, other = images(), images(1, 80, 64)

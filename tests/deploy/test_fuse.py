@@ -87,6 +87,7 @@ def test_dynamic_stem_stays(tmp_path, options, left):
     assert 'left as it is: 1 dynamic GMConv' in report.text()
 
 
+@pytest.mark.slow
 def test_dcn_hybrid(tmp_path):
     config, checkpoint, _ = write_detector(
         tmp_path, depth=50, gm_stem='static', gm_stages=(True, False, False, False),
@@ -113,6 +114,7 @@ def test_refocused_detector(tmp_path):
         fuse(report.config, report.checkpoint, tmp_path / 'again')
 
 
+@pytest.mark.slow
 def test_refusals(tmp_path):
     config, checkpoint, model = write_detector(tmp_path, gm_stem='static')
     with pytest.raises(FuseError, match='average stem needs calibration images'):

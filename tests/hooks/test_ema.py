@@ -1,5 +1,4 @@
 """MMEngine's EMAHook beside masks: sigmas are averaged, saved and restored like any weight."""
-import pytest
 import torch
 from mmengine.hooks import Hook
 
@@ -50,20 +49,3 @@ def test_sigmas_are_averaged_saved_and_restored(tmp_path):
                                    rtol=0, atol=0)
         torch.testing.assert_close(ema.ema_model.module.get_parameter(name),
                                    saved['state_dict'][name], rtol=0, atol=0)
-
-
-@pytest.mark.parametrize('ema_type', ['ExponentialMovingAverage', 'MomentumAnnealingEMA',
-                                      'StochasticWeightAverage'])
-def test_validation_uses_averaged_sigmas_and_gives_them_back(tmp_path, ema_type):
-    class Watch(Hook):
-        priority = 'VERY_LOW'
-
-        def before_val_epoch(self, runner):
-            self.in_validation = runner.model.get_parameter(SIGMAS[1]).detach().clone()
-
-    trace, watch = Trace(), Watch()
-    runner = small_runner(tmp_path, max_epochs=1,
-                          hooks=[dict(type='EMAHook', ema_type=ema_type), trace, watch])
-    runner.train()
-    assert torch.equal(runner.model.get_parameter(SIGMAS[1]), trace.seen[-1][SIGMAS[1]])
-    assert not torch.equal(watch.in_validation, trace.seen[-1][SIGMAS[1]])

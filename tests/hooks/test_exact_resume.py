@@ -69,7 +69,8 @@ def train_interrupted(folder, interrupts, hooks=(EXACT, ), **options):
 
 @pytest.mark.parametrize('options, interrupts', [
     (dict(), (6, 10)),  # epochs of 4 iterations: in the second and in the third
-    (dict(), (4, 8, 12)),  # in the last iteration of each epoch, before its checkpoint
+    # in the last iteration of each epoch, before its checkpoint
+    pytest.param(dict(), (4, 8, 12), marks=pytest.mark.slow),
     (dict(max_iters=9), (3, 6, 8)),
     pytest.param(dict(workers=1), (7, ), marks=pytest.mark.slow),  # persistent
     pytest.param(dict(max_iters=9, workers=1), (5, ), marks=[pytest.mark.slow, pytest.mark.xfail(
@@ -83,24 +84,6 @@ def test_resumed_run_ends_as_the_undisturbed_one(tmp_path, options, interrupts):
     assert_same(resumed, expected)
     assert len(expected['histories']['train/loss']) == options.get('max_iters', 12)
     assert len(expected['histories']['val/score']) == 3
-
-
-def test_without_the_hook_it_does_not(tmp_path):
-    """What is repaired: should MMEngine mend it, this hook can go."""
-    expected, _ = train_interrupted(tmp_path / 'undisturbed', (), hooks=())
-    resumed, _ = train_interrupted(tmp_path / 'resumed', (6, ), hooks=())
-    with pytest.raises(AssertionError):
-        assert_same(resumed['weights'], expected['weights'])
-    assert len(resumed['histories']['val/score']) < len(expected['histories']['val/score'])
-
-
-@pytest.mark.slow
-def test_data_do_not_depend_on_workers(tmp_path):
-    expected, data = train_interrupted(tmp_path / 'none', (), max_epochs=2)
-    other, data_of_workers = train_interrupted(tmp_path / 'some', (), max_epochs=2, workers=2,
-                                               persistent=False)
-    assert data_of_workers == data
-    assert_same(other, expected)
 
 
 def test_best_score_is_known_after_a_resume(tmp_path):

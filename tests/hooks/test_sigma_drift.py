@@ -94,14 +94,6 @@ def test_known(kind, decay, known):
         assert drift.parts()[1].tolist() == [0, 0, 0]
 
 
-def test_frozen_and_foreign_parameters_stand_still():
-    foreign = Parameter(torch.ones(2))
-    drift = SigmaDrift(dict(foreign=foreign), [])
-    drift.before_step()
-    drift.after_step()
-    assert drift.known and drift.parts().tolist() == [[1, 1], [0, 0], [0, 0]]
-
-
 def test_state_goes_on_where_it_was_taken():
     parameters, optimizer, whole = make(torch.optim.SGD, momentum=0.9)
     train(optimizer, parameters, whole, steps=range(20))

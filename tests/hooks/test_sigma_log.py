@@ -121,15 +121,6 @@ def test_scalars_in_tensorboards_event_file(run):
         assert scalars['effective_kernel/body'][step] == pytest.approx(masked_extent(mask)[0])
 
 
-def test_dynamic_sigmas_are_those_of_the_iterations_batch(tmp_path):
-    model = Model()
-    train(tmp_path, SigmaLogHook(interval=6), model, lr=0.)  # weights stay, so the batch tells
-    predicted = model.stem.sigma_predictor(model.batch['images']).abs().mean(0)
-    scalars = tensorboard(tmp_path)
-    assert [scalars['sigma_x/stem'][6], scalars['sigma_y/stem'][6]] == pytest.approx(
-        predicted.tolist(), rel=1e-5)
-
-
 def test_picture_and_table_at_the_end(run):
     folder, _, runner = run
     picture, = folder.rglob('masks.png')
@@ -138,12 +129,6 @@ def test_picture_and_table_at_the_end(run):
     assert [(row['layer'], row['mask']) for row in rows] == [
         ('stem', 'dynamic'), ('body', 'static'), ('average of stem', 'average')][:len(rows)]
     assert float(rows[1]['sigma_x']) == pytest.approx(abs(runner.model.body.sigma.item()), rel=1e-4)
-
-
-def test_a_model_without_masks(tmp_path):
-    train(tmp_path, SigmaLogHook(interval=1), Model(masked=False), iterations=2)
-    assert not list(tmp_path.rglob('events*'))  # opened by the first scalar, here none
-    assert not list(tmp_path.rglob('masks.*'))
 
 
 def test_a_lost_sigma_does_not_end_the_training(tmp_path):
@@ -189,26 +174,6 @@ def test_gradient_norms_are_those_of_the_loss(tmp_path):
     assert scalars['sigma_gradient_norm/body'][6] == pytest.approx(own)
     assert [scalars[f'b1_{name}_gradient_norm/stem'][6] for name in ('sigma', 'ratio')] == (
         pytest.approx(model.stem.sigma_predictor.b1.grad.abs().tolist()))
-
-
-def test_a_gradient_scaler_does_not_show(tmp_path):
-    norms = []
-    for name, wrapper in (('plain', OptimWrapper), ('scaled', ScaledOptimWrapper)):
-        train(tmp_path / name, SigmaLogHook(interval=6), lr=0., wrapper=wrapper)
-        norms.append(tensorboard(tmp_path / name)['sigma_gradient_norm/body'][6])
-    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
-
-
-class ScaledOptimWrapper(OptimWrapper):
-    """Scales the loss as AmpOptimWrapper does, which torch allows on GPUs only."""
-
-    class loss_scaler:
-        @staticmethod
-        def get_scale():
-            return 1024.
-
-    def backward(self, loss, **kwargs):
-        super().backward(loss * self.loss_scaler.get_scale(), **kwargs)
 
 
 def test_a_resumed_run_goes_on_adding_up(tmp_path):

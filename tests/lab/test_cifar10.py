@@ -72,22 +72,6 @@ def test_a_killed_run_ends_as_an_undisturbed_one(train, tmp_path, monkeypatch, v
     assert (folder / whole.name).read_bytes() == before
 
 
-@pytest.mark.parametrize('options, decays', [([], True), (['--no-mask-decay'], False)])
-def test_decay_and_gradients_add_up_to_the_change_of_sigma(train, options, decays):
-    folder = train('--variant', 'gm', '--epochs', 3, '--init-sigma', 2, '--mask-lr-factor', 20,
-                   *options)
-    masks = json.loads(next(folder.glob('*.json')).read_text())['masks']
-    assert len(masks) == 7
-    for name, mask in masks.items():
-        starts = [2.0, 1.0] if name == 'conv1' else [2.0]
-        numbers = ([mask[key][-1]] if name != 'conv1' else mask[key][-1]
-                   for key in ('b1' if name == 'conv1' else 'sigma', 'decay', 'gradient'))
-        for start, end, decay, gradient in zip(starts, *numbers):
-            assert start + decay + gradient == pytest.approx(end, abs=3e-6)
-            assert gradient != 0 and (-0.1 < decay < 0 if decays else decay == 0)
-        assert 1 < mask['sum'][-1] <= 9 and 0 < mask['min'][-1] < 1
-
-
 def test_report_has_every_variant_beside_the_paper(train, capsys):
     folder = train('--variant', 'plain', 'sgm', '--epochs', 1, '--seeds', 0, 1)
     plain = folder / 'resnet8-plain-1e-seed0.json'

@@ -14,7 +14,7 @@ def test_registry_holds_mmdets_backbones_and_ours():
     assert 'FPN' not in names
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_registered_backbone_is_analysed_or_refused_with_a_reason():
     rows = {row.name: row for row in survey_backbones((256, 320))}
     assert sorted(rows) == registered_backbones()
@@ -37,17 +37,19 @@ STOCK = ['faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'yolox/yolox_s_8xb8-300e_
 
 
 @pytest.mark.slow
-def test_stock_configs_of_all_families():
+@pytest.mark.parametrize('stock', [STOCK[:3], pytest.param(STOCK, marks=pytest.mark.nightly)],
+                         ids=['few', 'all'])
+def test_stock_configs_of_all_families(stock):
     from pathlib import Path
 
     import mmdet
     shipped = Path(mmdet.__file__).parent / '.mim' / 'configs'
-    rows = list(survey_configs([shipped / name for name in STOCK], (256, 320)))
-    assert [row.reason for row in rows] == [''] * len(STOCK)
+    rows = list(survey_configs([shipped / name for name in stock], (256, 320)))
+    assert [row.reason for row in rows] == [''] * len(stock)
     assert [o.r_max for o in rows[0].report.outputs] == [(r, r) for r in (459, 459, 459, 491, 491)]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_all_our_configs(repo):
     configs = sorted(p for p in (repo / 'configs').rglob('*.py') if '_base_' not in p.parts)
     assert configs

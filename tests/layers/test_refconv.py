@@ -177,12 +177,6 @@ def test_of_another_shape_is_not_loaded():
     assert not conv.basis_loaded
 
 
-def test_mmengine_does_not_initialise_the_map():
-    block = ConvModule(4, 4, 3, conv_cfg=dict(type='RefConv', init='identity'))
-    initialize(block, dict(type='Constant', val=7, bias=7, layer='Conv2d'))
-    assert (block.conv.weight == 7).all() and not block.conv.convmap.weight.any()
-
-
 def test_1x1_is_a_plain_convolution():
     conv = build_conv_layer(dict(type='RefConv'), 3, 4, 1)
     assert conv.convmap is None and set(conv.state_dict()) == {'weight', 'bias'}
@@ -276,18 +270,3 @@ def test_beside_a_batch_norm(groups):
             module(x)
     else:
         torch.testing.assert_close(module(x), module.norm(module.conv(x)), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('groups', [1, 2])
-def test_compiled_training_step(groups):
-    torch.manual_seed(0)
-    conv = loaded(RefConv2d(4, 4, 3, groups=groups))
-    x = torch.randn(2, 4, 6, 6)
-    compiled = torch.compile(conv, backend='aot_eager', fullgraph=True)
-    torch.testing.assert_close(compiled(x), conv(x))
-    compiled(x).sum().backward()
-    grad = conv.convmap.weight.grad.clone()
-    conv.zero_grad()
-    conv(x).sum().backward()
-    torch.testing.assert_close(conv.convmap.weight.grad, grad)

@@ -37,7 +37,8 @@ def written(tmp_path, base=FASTER, options=SCRATCH, **data):
     'configs/gmconv/fcos_r50-gm-stem-l1_fpn_gn-head_1x_coco.py',
     'configs/gmbackbone/faster-rcnn_x50-32x4d-gm-stem-l1_fpn_1x_coco.py',
     'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py',
-    'mmdet::atss/atss_r50_fpn_1x_coco.py', 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
+    *(pytest.param(name, marks=pytest.mark.nightly) for name in (
+        'mmdet::atss/atss_r50_fpn_1x_coco.py', 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py')),
     'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712-cocofmt.py',
 ])
 def test_every_head_and_dataset_knows_the_classes(tmp_path, base):
@@ -97,6 +98,7 @@ def test_caffe_batch_norm_learns_from_scratch(tmp_path):
     assert backbone.norm_cfg.requires_grad is True
 
 
+@pytest.mark.slow
 def test_start_weights(tmp_path):
     torch.save(dict(state_dict={'conv1.weight': torch.zeros(1)}), tmp_path / 'backbone.pth')
     torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1),
@@ -121,6 +123,7 @@ def test_start_weights_that_are_still_to_be_downloaded(tmp_path, monkeypatch):
     assert 'resnet50-0676ba61.pth' in remark and '--pretrained FILE' in remark
 
 
+@pytest.mark.slow
 def test_small_objects_get_small_anchors_and_fine_levels(tmp_path):
     cfg, _ = written(tmp_path, box=(1.5, 1.5))
     assert cfg.model.rpn_head.anchor_generator.scales == [4]
@@ -162,6 +165,7 @@ def test_divided_by_image_and_seed(tmp_path):
     assert cfg.train_annotations == result.annotations[0].as_posix()
 
 
+@pytest.mark.slow
 def test_an_object_with_number_0_would_count_as_missed(tmp_path):
     train, val = write_set(tmp_path / 'a'), write_set(tmp_path / 'b')
     for folder in 'ab':

@@ -121,22 +121,6 @@ def test_nothing():
         find_backbone({}, NET)
 
 
-def test_deep_stems():
-    expected = {f'stem.{i}.weight' for i in (0, 1, 3, 4, 6, 7)} | {'layer1.0.conv1.weight'}
-    tensors = {name: torch.randn(2) for name in expected}
-    timm = {name.replace('stem.7', 'bn1').replace('stem', 'conv1'): tensor
-            for name, tensor in tensors.items()}
-    mmpretrain = {}
-    for name, tensor in tensors.items():
-        index = int(name.split('.')[1]) if name.startswith('stem') else None
-        mmpretrain[name if index is None else
-                   f'stem.{index // 3}.{"bn" if index % 3 else "conv"}.weight'] = tensor
-    for checkpoint in (timm, dict(state_dict=behind('backbone.', mmpretrain))):
-        found = find_backbone(checkpoint, expected)
-        assert found.tensors.keys() == expected
-        assert all(torch.equal(found.tensors[name], tensors[name]) for name in expected)
-
-
 def test_why_superfluous():
     for head in ('fc.weight', 'classifier.6.bias', 'head.fc.weight', 'last_linear.weight'):
         assert why_superfluous(head, NET) == 'classifier'

@@ -12,7 +12,6 @@ from gmconv_mmdet import (
     refocus,
 )
 from gmconv_mmdet.checkpoints import CheckpointError
-from gmconv_mmdet.pretrained.map_moves import multiply_out_maps
 from gmconv_mmdet.pretrained.publish import convert_backbone
 
 from ..oracles import accounted
@@ -124,19 +123,6 @@ def test_a_damaged_map_is_one_clear_error():
     state['conv1.convmap.weight'] = torch.ones(5, 1, 3, 3)
     with pytest.raises(CheckpointError, match=r'the RefConv conv1 is damaged: a basis \(8, 3, 7'):
         load_pretrained(resnet(), state)
-
-
-def test_multiply_out_maps_leaves_its_argument_alone():
-    state = {'a.weight': torch.ones(2, 1, 3, 3, dtype=torch.float16),
-             'a.convmap.weight': torch.zeros(2, 1, 3, 3), 'convmap.weight': torch.ones(2),
-             'b.convmap.weight': torch.ones(2, 1, 3, 3)}
-    before = dict(state)
-    result, names = multiply_out_maps(state, ['b'])
-    assert names == ['a'] and state == before
-    assert set(result) == set(state) - {'a.convmap.weight'}
-    assert torch.equal(result['a.weight'], torch.ones(2, 1, 3, 3))
-    assert result['a.weight'].dtype == torch.float32
-    assert multiply_out_maps(state, ['a']) == (state, [])
 
 
 @pytest.mark.parametrize('to, names', [(None, SWAPPED), ('plain', 0), ('gm', 0)])

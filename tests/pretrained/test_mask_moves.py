@@ -67,21 +67,6 @@ def test_keeps_the_function_where_it_can_be_kept(kinds, kernel, patterns, sigma,
     assert torch.allclose(target(x), source(x), rtol=0, atol=tolerance)
 
 
-def test_products_are_the_papers():
-    weight = torch.randn(4, 3, 3, 3)
-    static = SourceMask(dict(sigma=torch.tensor([1.5])))
-    mask = torch.tensor([[(-0.5 * (i * i + j * j) / 1.5 ** 2) for j in (-1, 0, 1)]
-                         for i in (-1, 0, 1)]).exp()
-    move = move_mask(weight, static, None, 'c')
-    assert move.folded and torch.allclose(move.weight, weight * mask, atol=1e-7)
-    start = torch.tensor([[(-0.5 * (i * i + j * j) / 25) for j in (-1, 0, 1)]
-                          for i in (-1, 0, 1)]).exp()
-    move = move_mask(weight, SourceMask(), GMConv2d(3, 4, 3), 'c')
-    assert torch.allclose(move.weight, weight / start, atol=1e-6) and not move.folded
-    move = move_mask(weight, SourceMask(), GMConv2d(3, 4, 3), 'c', preserve=False)
-    assert torch.equal(move.weight, weight) and 'copied' in move.note
-
-
 def test_half_precision_divides_by_the_mask_that_the_layer_computes():
     source, target = layer(7, 'plain', torch.bfloat16), layer(7, 'static', torch.bfloat16)
     move = moved_to(target, source)

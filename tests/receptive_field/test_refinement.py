@@ -77,6 +77,7 @@ def test_nothing_is_overwritten(source):
     assert source.read_text() == DETECTOR
 
 
+@pytest.mark.slow
 def test_other_families_have_stem_and_stride_changes(tmp_path):
     path = tmp_path / 'yolox.py'
     path.write_text("_base_ = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'\n")
@@ -89,6 +90,7 @@ def test_other_families_have_stem_and_stride_changes(tmp_path):
     assert evaluate(cfg, rows['as-is'].change, (64, 64)).report.macs == rows['as-is'].report.macs
 
 
+@pytest.mark.slow
 def test_environment_variables_stay_in_what_is_written(tmp_path, monkeypatch):
     source = tmp_path / 'detector.py'
     source.write_text(DETECTOR.replace('depth=18', "depth={{'$DEPTH:18'}}").replace(

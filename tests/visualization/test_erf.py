@@ -13,7 +13,6 @@ from gmconv_mmdet import GMConv2d
 from gmconv_mmdet.openmmlab.configured_network import FeatureExtractor
 from gmconv_mmdet.receptive_field.analyze import analyze
 from gmconv_mmdet.visualization.erf import (
-    SHARES,
     area_ratio,
     axis_variance,
     crop_around,
@@ -33,12 +32,6 @@ def replknet_rectangle(data, thresh):
         if inside.sum() / data.sum() > thresh:
             return (2 * i + 1) / h * (2 * i + 1) / w, 2 * i + 1
     return None
-
-
-@pytest.mark.parametrize('t, side', list(zip(SHARES, (459, 561, 725, 1019))))
-def test_uniform_map(t, side):
-    ratio, found = area_ratio(np.full((1024, 1024), 0.3), t)
-    assert found == side and ratio == pytest.approx(side**2 / 1024**2)
 
 
 @pytest.mark.parametrize('t', [1e-9, 0.2, 0.5, 0.99, 1 - 1e-9])
@@ -87,32 +80,11 @@ def test_maps_that_measure_nothing(measure, bad, message):
         measure(bad)
 
 
-def test_log_scale_by_hand():
-    erf_map = np.array([[0., 1.], [3., 4.]])  # mean 2
-    expected = [[0, math.log10(1.5) / math.log10(3)], [math.log10(2.5) / math.log10(3), 1]]
-    assert np.allclose(log_scaled(erf_map), expected)
-
-
-def uniform_conv(kernel):
-    conv = nn.Conv2d(1, 1, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False).double()
-    nn.init.ones_(conv.weight)
-    return conv
-
-
 def central_field(network, size, channels=1):
     """Field of the central unit for a positive image, at which no ReLU closes."""
     image = torch.ones(1, channels, size, size, dtype=torch.double, requires_grad=True)
     feature = network(image)
     return unit_gradient(feature, image, (feature.shape[2] // 2, feature.shape[3] // 2))
-
-
-@pytest.mark.parametrize('n', [1, 2, 5])
-@pytest.mark.parametrize('kernel', [(3, 3), (5, 3), (1, 7)])
-def test_stack_of_uniform_convolutions(n, kernel):
-    field = central_field(nn.Sequential(*(uniform_conv(kernel) for _ in range(n))), 41)
-    assert axis_variance(field) == pytest.approx([n * (k**2 - 1) / 12 for k in kernel])
-    assert second_moment_radius(field) == pytest.approx(
-        math.sqrt(sum(n * (k**2 - 1) / 12 for k in kernel)))
 
 
 @pytest.mark.parametrize('n', [1, 3, 6])

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from gmconv_mmdet.visualization.coco_objects import CocoObject
 from gmconv_mmdet.visualization.erf import axis_variance
-from gmconv_mmdet.visualization.erf_objects import centre_unit, maps_of_box, measure_objects
+from gmconv_mmdet.visualization.erf_objects import maps_of_box, measure_objects
 from gmconv_mmdet.visualization.measured_model import load_model
 
 NET = """
@@ -63,13 +63,6 @@ def test_levels_without_a_roi_head(size, level):
     names = ['C2', 'C3', 'P3', 'P4', 'P5', 'P6', 'P7']
     assert maps_of_box(cfg, names, (size, size)) == {'C3': 'C3', 'P': level}
     assert maps_of_box(cfg, names[:2], (size, size)) == {'C3': 'C3'}
-
-
-def test_unit_next_to_the_centre():
-    feature = torch.zeros(1, 1, 5, 7)
-    assert centre_unit((10, 20, 30, 40), feature, 8) == (4, 2)  # pixels 29.5 and 19.5
-    assert centre_unit((0, 0, 1, 1), feature, 8) == (0, 0)
-    assert centre_unit((500, 500, 600, 600), feature, 8) == (4, 6)
 
 
 def test_rows_and_maps(model, folder):

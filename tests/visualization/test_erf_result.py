@@ -68,15 +68,6 @@ def test_unusable_images_are_named_and_tried_again(tmp_path, capsys):
     assert result.count('C5') == 6 and result.skipped == {}
 
 
-def test_nothing_usable_at_all(tmp_path):
-    def broken(i):
-        raise UnusableImage(f'{i}.jpg: no image')
-
-    with pytest.raises(ValueError, match=r'net: none of 6 images could be used\n  0.jpg: no image'):
-        measure(open_result(tmp_path / 'a.npz', SETTINGS), tmp_path / 'a.npz', ITEMS, broken)
-    assert not list(tmp_path.iterdir())
-
-
 def test_other_settings_are_refused(tmp_path):
     path = tmp_path / 'a.npz'
     measure(open_result(path, SETTINGS), path, ITEMS[:1], contribute)

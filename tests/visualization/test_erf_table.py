@@ -4,11 +4,9 @@ import io
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
 from gmconv_mmdet.visualization.erf import SHARES
 from gmconv_mmdet.visualization.erf_gallery import result_file, saved_results, write_gallery
-from gmconv_mmdet.visualization.erf_picture import erf_figures
 from gmconv_mmdet.visualization.erf_result import Contribution, ErfResult
 from gmconv_mmdet.visualization.erf_table import all_measures, as_text, measures, write_csv
 
@@ -65,33 +63,6 @@ def test_models_side_by_side_in_text_and_csv():
     rows = all_measures([objects_result('a')])
     assert [row['map'] for row in rows] == ['C5/small', 'C5/large', 'P/small', 'P/large']
     assert 'in box %' in as_text(rows)
-
-
-@pytest.mark.parametrize('results, names', [
-    ([network_result(f'net{i}', 21 + 20 * i) for i in range(4)], ['network']),
-    ([objects_result('a'), objects_result('b')], ['C5', 'P']),
-    ([network_result('one', 41)], ['network'])])
-def test_pictures_have_titles_units_and_no_overlap(results, names):
-    figures = erf_figures(results)
-    assert list(figures) == names
-    for figure in figures.values():
-        figure.draw_without_rendering()  # lays it out
-        shown = '\n'.join(text.get_text() for text in figure.findobj(Text))
-        assert 'px from the unit' in shown and 'log10(1 + g / mean g)' in shown
-        for result in results:
-            assert result.settings['label'] in shown and result.settings['weights'] in shown
-        edges = figure.bbox
-        boxes = []
-        for axes in figure.axes:
-            for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
-                if text.get_text():
-                    boxes.append((text.get_text(), text.get_window_extent()))
-        boxes.append((figure._suptitle.get_text(), figure._suptitle.get_window_extent()))
-        for i, (name, box) in enumerate(boxes):
-            assert edges.x0 <= box.x0 and box.x1 <= edges.x1, name
-            assert edges.y0 <= box.y0 and box.y1 <= edges.y1, name
-            for other, second in boxes[i + 1:]:
-                assert not box.overlaps(second), (name, other)
 
 
 def test_folder(tmp_path):

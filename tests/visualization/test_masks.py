@@ -37,16 +37,6 @@ def test_static_layer(kernel, sigma):
         [min(size, k) for size, k in zip(loop_extent(weighted), kernel)], abs=1e-3)
 
 
-@pytest.mark.parametrize('size', [2, 3, 7])
-def test_ones_give_the_kernel_and_a_delta_gives_one_cell(size):
-    wide, narrow = GMConv2d(1, 1, size, init_sigma=1e9), GMConv2d(1, 1, size, init_sigma=1e-3)
-    nn.init.ones_(wide.weight)
-    wide, narrow = describe_masks(nn.Sequential(wide, narrow))
-    assert wide.extent == wide.weighted_extent == pytest.approx((size, size))
-    # An even kernel's centre is two cells wide.
-    assert narrow.extent == pytest.approx((1, 1) if size % 2 else (2, 2))
-
-
 def test_layers_without_a_mask_are_left_out():
     folded = GMConv2d(2, 2, 3)
     folded.switch_to_deploy()

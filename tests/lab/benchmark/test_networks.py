@@ -12,6 +12,7 @@ def convs(model, kind):
     return sum(isinstance(module, kind) for module in model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_every_variant_infers(variant):
     model = build_network('backbone', variant)

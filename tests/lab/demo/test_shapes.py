@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from gmconv_mmdet.lab.demo.shapes import CLASSES, ShapesError, make_shapes, run_lengths
+from gmconv_mmdet.lab.demo.shapes import CLASSES, ShapesError, make_shapes
 
 IMAGES = dict(train=40, val=30)
 
@@ -50,14 +50,6 @@ def test_is_a_coco_set(shapes, split):
         assert entry['iscrowd'] == isinstance(entry['segmentation'], dict)
 
 
-def test_size_bands_and_crowds(shapes):
-    entries = [a for split in IMAGES for a in split_of(shapes, split).anns.values()]
-    areas = np.array([a['area'] for a in entries if not a['iscrowd']])
-    bands = np.bincount(np.digitize(areas, [32**2, 96**2]), minlength=3)
-    assert (bands >= 10).all(), bands
-    assert any(a['iscrowd'] for a in split_of(shapes, 'val').anns.values())
-
-
 def test_the_seed_decides(shapes, tmp_path):
     small = dict(train=3, val=2)
     for name, seed in (('a', 0), ('b', 0), ('c', 1)):
@@ -91,14 +83,3 @@ def test_refuses_a_folder_it_did_not_make(tmp_path, content):
     with pytest.raises(ShapesError, match='was not made by this command.*name another folder'):
         make_shapes(folder, 1, 1)
     assert {path.name: path.read_text() for path in folder.iterdir()} == content
-
-
-@pytest.mark.parametrize('rows', [['01', '10'], ['10', '01'], ['11', '11'], ['00', '00'], ['1'],
-                                  ['001', '011', '110', '000']])
-def test_run_lengths(rows):
-    mask = np.array([[c == '1' for c in row] for row in rows])
-    flat, value = [], 0
-    for count in run_lengths(mask):
-        flat += [value] * count
-        value = 1 - value
-    assert flat == mask.ravel(order='F').astype(int).tolist()

@@ -12,7 +12,7 @@ import pytest
 from gmconv_mmdet.lab.demo.shapes import make_shapes
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='children die with the driver '
                     'on Linux')
 def test_two_seeds_survive_two_sigkills(repo, tmp_path):

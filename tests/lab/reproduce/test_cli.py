@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from gmconv_mmdet.files import write_json
-from gmconv_mmdet.lab.reproduce.cli import main, plan_text
-from gmconv_mmdet.lab.reproduce.run_folder import RunFolder
-from gmconv_mmdet.lab.reproduce.table import select_rows
+from gmconv_mmdet.lab.reproduce.cli import main
 
 from .conftest import edit_json
 
@@ -52,6 +48,7 @@ def test_a_full_run_wants_coco_2017(capsys, tmp_path, small_coco):
     assert 'classes without a category' in out and not (tmp_path / 'work').exists()
 
 
+@pytest.mark.slow
 def test_plan_of_a_comparison(capsys, tmp_path, repo):
     demo = repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
     arguments = ('plan', '--config', demo, '--variant', 'sgm', 'model.backbone.gm_stem=static',
@@ -73,26 +70,3 @@ def test_plan_of_a_comparison(capsys, tmp_path, repo):
 def test_arguments_of_a_comparison_that_can_not_be(capsys, tmp_path, arguments, said):
     status, out = run(capsys, 'check', '--out', tmp_path, *arguments)
     assert status == 2 and said in out and len(out.splitlines()) == 1
-
-
-def test_a_config_without_masks_is_one_clear_line(capsys, tmp_path, repo):
-    config = repo / 'configs' / 'gmconv' / 'faster-rcnn_r50_fpn_1x_coco.py'
-    status, out = run(capsys, 'check', '--config', config, '--out', tmp_path / 'out')
-    assert status == 1 and 'it is its own plain twin' in out and not (tmp_path / 'out').exists()
-
-
-def test_plan_counts_what_is_left(tmp_path):
-    runs = [RunFolder(tmp_path, row, 0, False) for row in select_rows('III')]
-    done, begun = runs[0], runs[1]
-    for run in (done, begun):
-        run.train_dir.mkdir(parents=True)
-        write_json(run.settings, {})
-    write_json(done.result, dict(schema=1, row=done.row.name, seed=0, rehearsal=False))
-    torch.save({}, begun.train_dir / 'epoch_5.pth')
-    (begun.train_dir / 'epoch_6.pth').write_bytes(b'cut off')
-    lines = plan_text(runs).splitlines()
-    assert lines[1].split()[1:] == ['0', 'done', '12/12', '0']
-    assert lines[2].split()[1:] == ['0', 'in', 'progress', '5/12', f'{7 * 118_287:,}']
-    assert lines[3].split()[1:] == ['0', 'missing', '0/12', f'{12 * 118_287:,}']
-    assert lines[-1].startswith('1 done, 1 in progress, 2 missing; '
-                                f'{31 * 118_287:,} images x epochs left')

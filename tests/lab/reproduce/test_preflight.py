@@ -85,6 +85,7 @@ def small_backbone(row, small_coco, weights=None):
     return config
 
 
+@pytest.mark.slow
 def test_weights_are_tried(small_coco, tmp_path):
     gm, plain = Row('faster-rcnn', 'r50-gm-stem-l1'), Row('faster-rcnn', 'r50')
     path = str(tmp_path / 'backbone.pth')

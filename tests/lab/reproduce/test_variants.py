@@ -98,6 +98,7 @@ def test_config_of_a_run(demo):
     assert twin.model.backbone.type == 'ResNet' and 'gmconv_mmdet' in twin.custom_imports.imports
 
 
+@pytest.mark.slow
 def test_runs_of_a_seed_begin_with_the_same_tensors(demo, tmp_path):
     """All but the masks are the baseline's; another seed has others."""
     states = {}
@@ -115,6 +116,7 @@ def test_runs_of_a_seed_begin_with_the_same_tensors(demo, tmp_path):
     assert gm['backbone.layer1.0.conv1.sigma'].item() == 5
 
 
+@pytest.mark.slow
 def test_seed_in_overrides_and_in_load_from_is_the_runs(demo, tmp_path):
     """So each seed starts from its own trained detector; the plain twin from the same."""
     own = tmp_path / 'own.py'
