@@ -196,7 +196,8 @@ def gate(build: Callable[[], nn.Module]) -> dict:
     if len(convs) < 2:
         return few
     if all(convs.values()):
-        return dict(left_out=f'all of its convolutions larger than 1x1: {Counter(convs.values())}')
+        return dict(left_out='no convolution larger than 1x1 can become GMConv: '
+                    + ', '.join(sorted(set(convs.values()))))
     try:
         with torch.no_grad():
             x, y = settled(stock)
@@ -268,31 +269,57 @@ def run(out: Path, only: list[str]) -> None:
             written(out, results)
 
 
+def table(results: dict) -> str:
+    """The results as Markdown: a row for each library, then every network that did not pass, with why."""
+    networks, versions = results['networks'], results['versions']
+    lines = ['| library | networks | passed | failed | left out | convolutions > 1x1 in those passed '
+             '| converted |',
+             '| --- | --- | --- | --- | --- | --- | --- |']
+    for library in sorted({name.split('/')[0] for name in networks}):
+        own = [result for name, result in networks.items() if result and name.startswith(f'{library}/')]
+        passed = [result for result in own if result.get('passed')]
+        left_out = sum('left_out' in result for result in own)
+        lines.append(f'| {library} {versions[library]} | {len(own)} | {len(passed)} | '
+                     f'{len(own) - len(passed) - left_out} | {left_out} | '
+                     f'{sum(r["convolutions"] for r in passed)} | {sum(r["converted"] for r in passed)} |')
+    passed = {name: result for name, result in networks.items() if result and result.get('passed')}
+    worst = {what: max(r[what] for r in passed.values()) for what in ('conversion', 'folding')}
+    lines += ['', f'Largest difference after conversion: {worst["conversion"]:.1e}, after folding: '
+              f'{worst["folding"]:.1e} (of the largest output). '
+              f'Image sizes: {", ".join(map(str, sorted({r["size"] for r in passed.values()})))} pixels; '
+              f'torch {versions["torch"]}, random weights, CPU.', '']
+    failed = {name: result['reason'] for name, result in networks.items() if result and 'reason' in result}
+    lines += [f'* failed: {name}: {reason}' for name, reason in sorted(failed.items())]
+    lines += _by_reason('left out', {name: result['left_out'] for name, result in networks.items()
+                                     if result and 'left_out' in result})
+    lines += _by_reason('passed, with convolutions left as they are', {
+        name: ', '.join(sorted(result['left'])) for name, result in passed.items() if result['left']})
+    lines += _by_reason('passed, with layers that the output doesn\'t depend on, so without gradients', {
+        name: f'{result["unreached"]} of {result["converted"]}' for name, result in passed.items()
+        if result['unreached']})
+    waiting = [name for name, result in networks.items() if result is None]
+    if waiting:
+        lines += _by_reason('not run', dict.fromkeys(waiting, 'the run was stopped before'))
+    return '\n'.join(lines) + '\n'
+
+
+def _by_reason(what: str, reasons: dict[str, str]) -> list[str]:
+    return [f'* {what}, {reason} ({count}): '
+            + ', '.join(sorted(name for name, its in reasons.items() if its == reason))
+            for reason, count in Counter(reasons.values()).most_common()]
+
+
 def page(out: Path) -> None:
-    results = json.loads(out.read_text())
-    print('| library | networks | passed | failed | left out |\n|---|---|---|---|---|')
-    for library in sorted({name.split('/')[0] for name in results}):
-        own = [r for name, r in results.items() if name.startswith(f'{library}/')]
-        kinds = Counter('left out' if 'left_out' in r else 'passed' if r['passed'] else 'failed'
-                        for r in own)
-        print(f'| {library} | {len(own)} | {kinds["passed"]} | {kinds["failed"]} | '
-              f'{kinds["left out"]} |')
-    print()
-    for name, result in sorted(results.items()):
-        reason = result.get('reason')
-        if reason:
-            print(f'* {name}: {reason}')
-    why = Counter(result['left_out'] for result in results.values() if 'left_out' in result)
-    for reason, count in why.most_common():
-        names = sorted(name for name, r in results.items() if r.get('left_out') == reason)
-        print(f'* left out, {reason} ({count}): {", ".join(names)}')
+    before, _, rest = PAGE.read_text(encoding='utf-8').partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(before + BEGIN + table(json.loads(out.read_text())) + END + after, encoding='utf-8')
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('command', choices=('run', 'page'))
-    parser.add_argument('--out', type=Path, default=Path('docs/data/any_network.json'))
+    parser.add_argument('--out', type=Path, default=PAGE.parent / 'data' / 'any_network.json')
     parser.add_argument('--only', nargs='+', default=[], metavar='PATTERN', help='torchvision/resnet*')
     args = parser.parse_args()
     warnings.simplefilter('ignore')
