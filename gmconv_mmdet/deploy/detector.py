@@ -13,6 +13,16 @@ from ..openmmlab.config_file import building, config_scope, one_line, read_confi
 from ..openmmlab.configured_network import FeatureExtractor
 
 
+def new_detector(cfg: Config) -> nn.Module:
+    """A config's model at random weights, nothing loaded or downloaded.
+
+    Raises:
+        ConfigError: it can't be built.
+    """
+    with config_scope(cfg), building('the model'):
+        return MODELS.build(ConfigDict(without_weights(cfg.model)))
+
+
 def build_detector(cfg: Config, state: dict, origin: str) -> nn.Module:
     """Build a config's model, load all of it and put it into evaluation mode.
 
@@ -25,8 +35,7 @@ def build_detector(cfg: Config, state: dict, origin: str) -> nn.Module:
         CheckpointError: a tensor is missing, left over, of another shape, or no number.
         ConfigError: the config's model can't be built.
     """
-    with config_scope(cfg), building('the model'):
-        model = MODELS.build(ConfigDict(without_weights(cfg.model)))
+    model = new_detector(cfg)
     try:
         refuse_unusable(state)
         model.load_state_dict(state)

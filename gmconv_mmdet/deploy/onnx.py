@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -16,18 +16,24 @@ TOLERANCE = 1e-4  # relative to the largest value of an output
 
 
 def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
-                names: Iterable[str] | None = None) -> int:
+                names: Iterable[str] | None = None,
+                metadata: Mapping[str, str] | None = None) -> int:
     """Write a network as ONNX file, batch, height and width dynamic.
 
     The network is folded first: a convolution whose mask is static has a plain weight in the file.
-    A dynamic GMConv convolves by columns, the same sums in a form that serves every batch.
+    A dynamic GMConv convolves by columns, the same sums in a form that serves every batch. Weights
+    keep their names in the network, with a batch norm multiplied into them, too; before torch 2.6
+    such have numbers instead.
 
     Args:
-        network (nn.Module): takes images ``(N, 3, H, W)``; gives one tensor or several.
+        network (nn.Module): takes images ``(N, 3, H, W)``; gives one tensor or several. A backbone,
+            or any network that ``convert_gmconv`` gave.
         path (str | Path): the ``.onnx`` file; replaced if it is there.
         opset (int, optional): version of ONNX's operators; by default the one that this torch
             writes.
         names (Iterable[str], optional): of the outputs.
+        metadata (Mapping[str, str], optional): texts by name, as
+            :func:`~gmconv_mmdet.deploy.onnx_metadata.image_metadata` gives them.
 
     Returns:
         int: the opset written.
@@ -42,14 +48,17 @@ def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
             torch.onnx.export(network, (image, ), str(path), opset_version=opset,
                               input_names=['image'], output_names=names,
                               dynamic_axes=_dynamic_axes(network, image, names))
-            import onnx
-            return onnx.load(str(path), load_external_data=False).opset_import[0].version
-        program = torch.onnx.export(
-            network, (image, ), dynamo=True, verbose=False, opset_version=opset,
-            input_names=['image'], output_names=names,
-            dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic}, ))
-    program.save(str(path), external_data=False)
-    return program.model.opset_imports['']
+        else:
+            torch.onnx.export(
+                network, (image, ), dynamo=True, verbose=False, opset_version=opset,
+                input_names=['image'], output_names=names,
+                dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic}, )).save(
+                    str(path), external_data=False)
+    import onnx
+    written = onnx.load(str(path))
+    onnx.helper.set_model_props(written, dict(metadata or {}))
+    onnx.save(written, str(path))
+    return next(entry.version for entry in written.opset_import if not entry.domain)
 
 
 def _dynamic_dimension():
@@ -96,11 +105,12 @@ def onnx_difference(path: str | Path, network: nn.Module,
 
 
 def write_checked(network: nn.Module, path: Path, size: tuple[int, int], opset: int | None = None,
-                  names: Iterable[str] | None = None) -> tuple[int, dict]:
+                  names: Iterable[str] | None = None,
+                  metadata: Mapping[str, str] | None = None) -> tuple[int, dict]:
     """Export, compare at two image sizes and two batch sizes, and only then put the file in place.
 
     Args:
-        network, path, opset, names: see :func:`export_onnx`.
+        network, path, opset, names, metadata: see :func:`export_onnx`.
         size (tuple[int, int]): ``(H, W)`` of the larger images; the others have odd sides, about
             half as long.
 
@@ -117,7 +127,7 @@ def write_checked(network: nn.Module, path: Path, size: tuple[int, int], opset: 
               for batch in (1, 3)]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}.') as folder:
         draft = Path(folder) / path.name
-        opset = export_onnx(network, draft, opset, names)
+        opset = export_onnx(network, draft, opset, names, metadata)
         try:
             differences = onnx_difference(draft, network, shapes)
         except Exception:  # onnxruntime has classes of its own for it

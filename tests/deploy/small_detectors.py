@@ -36,8 +36,8 @@ custom_hooks = [dict(type='FoldGMConvHook'), dict(type='SigmaLogHook')]
 def write_detector(folder, depth=18, init_cfg=None, **backbone):
     """Config and checkpoint of a Faster R-CNN with a narrow GMResNet or the ``backbone`` given by
     its ``type``, and the model itself."""
-    if 'type' not in backbone:
-        backbone = dict(type='GMResNet', depth=depth, base_channels=8, **backbone)
+    if backbone.get('type', 'ResNet') == 'ResNet':
+        backbone = dict(dict(type='GMResNet', depth=depth, base_channels=8), **backbone)
     if init_cfg:
         backbone['init_cfg'] = init_cfg
     channels = [8, 16, 32, 64] if depth in (18, 34) else [32, 64, 128, 256]

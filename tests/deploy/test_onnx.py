@@ -1,4 +1,5 @@
 """ONNX files beside the networks they were made from, run by onnxruntime."""
+import json
 from unittest import mock
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.config import Config
 
-from gmconv_mmdet import GMConv2d, GMResNet, fold_gmconv
+from gmconv_mmdet import GMConv2d, GMResNet, convert_gmconv, fold_gmconv
 from gmconv_mmdet.deploy.onnx import export_onnx, onnx_difference
+from gmconv_mmdet.deploy.onnx_metadata import image_metadata, level_names
 from gmconv_mmdet.layers import gmconv
 
 from ..networks import difference, images, trained
@@ -89,11 +92,48 @@ def test_command_line_exports_backbone_and_neck(tmp_path):
     assert done.returncode == 0, done.stderr
     assert 'batch 3, 65x81: onnxruntime differs by' in done.stdout
     assert f'written: {out}' in done.stdout
-    assert len(onnx.load(out).graph.output) == 5
+    file = onnx.load(out)
+    assert [output.name for output in file.graph.output] == ['P2', 'P3', 'P4', 'P5', 'P6']
+    metadata = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
+    assert metadata['classes'] == ['person'] and metadata['channel_order'] == 'RGB'
+    assert metadata['mean'] == [123.675, 116.28, 103.53] and metadata['std'] == [58.395, 57.12, 57.375]
+    assert metadata['pad_size_divisor'] == 32
+    if hasattr(torch, 'uint16'):
+        assert {'backbone.layer1.0.conv1.weight', 'neck.fpn_convs.0.conv.weight'} <= set(constants(file))
     before = out.read_bytes()
     again = run_tool(*command)
     assert again.returncode == 1 and '--force' in again.stderr and out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith('.')] == []
+
+
+@pytest.mark.slow
+def test_any_network_from_convert_gmconv(tmp_path):
+    plain = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, 2), torch.nn.BatchNorm2d(4), torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 5, padding=2, groups=4), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    for stem in ('static', 'dynamic'):
+        network = trained(convert_gmconv(plain, stem=stem))
+        export_onnx(network, tmp_path / 'network.onnx', names=['logits'], metadata=dict(classes='[]'))
+        assert max(onnx_difference(tmp_path / 'network.onnx', network, SHAPES).values()) < 1e-4
+        file = onnx.load(tmp_path / 'network.onnx')
+        assert [output.name for output in file.graph.output] == ['logits']
+        assert [(entry.key, entry.value) for entry in file.metadata_props] == [('classes', '[]')]
+
+
+def test_levels_are_named_by_stride():
+    network = GMResNet(18, base_channels=8, out_indices=(0, 2, 3), strides=(1, 2, 2, 1)).eval()
+    assert level_names(network, (65, 96), 'C') == ['C2', 'C4', 'C4_2']
+    assert level_names(torch.nn.MaxPool2d(2), (64, 64), 'P') == ['P1']
+
+
+@pytest.mark.parametrize('meta', [{}, dict(dataset_meta=dict(CLASSES=('a', 'b')))])
+def test_metadata_of_raw_pixels(meta):
+    cfg = Config(dict(model=dict(data_preprocessor=dict(type='DetDataPreprocessor'))))
+    metadata = {key: json.loads(value) for key, value in image_metadata(cfg, meta).items()}
+    assert metadata.pop('gmconv_mmdet') and metadata.pop('classes', None) == (['a', 'b'] if meta else None)
+    assert metadata == dict(mean=[0, 0, 0], std=[1, 1, 1], channel_order='BGR', pad_size_divisor=1,
+                            pad_value=0)
 
 
 def test_trace_of_a_dynamic_stem_serves_every_batch():

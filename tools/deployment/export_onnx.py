@@ -1,10 +1,12 @@
 """Write a trained detector's backbone and neck as ONNX file, checked against onnxruntime.
 
-    python tools/deployment/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--backbone-only] [--size H W] [--opset
-    N]
+    python tools/deployment/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--backbone-only] [--size H W] \
+        [--opset N]
 
-Input `image`: (N, 3, H, W), normalised and padded as the config's data preprocessor does; N, H and
-W are dynamic. Static masks are folded into the weights, a dynamic stem stays dynamic.
+Input `image`: (N, 3, H, W), normalised and padded as the file's metadata say (mean, std,
+channel_order, pad_size_divisor, pad_value; classes, too); N, H and W are dynamic. Outputs: `P2` (stride
+4), `P3` ..., of a backbone alone `C2` ... Static masks are folded into the weights, a dynamic stem stays
+dynamic.
 """
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from gmconv_mmdet.deploy.detector import feature_extractor, load_detector
 from gmconv_mmdet.deploy.onnx import write_checked
+from gmconv_mmdet.deploy.onnx_metadata import image_metadata, level_names
 from gmconv_mmdet.torch_version import NewerTorchNeeded
 
 
@@ -35,16 +38,18 @@ def main() -> int:
         return 1
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     try:
-        _, model, _ = load_detector(args.config, args.checkpoint)
+        cfg, model, meta = load_detector(args.config, args.checkpoint)
         network = feature_extractor(model, not args.backbone_only)
-        opset, differences = write_checked(network, args.out, tuple(args.size), args.opset)
+        names = level_names(network, tuple(args.size), 'P' if hasattr(network, 'neck') else 'C')
+        opset, differences = write_checked(network, args.out, tuple(args.size), args.opset, names,
+                                           image_metadata(cfg, meta))
     except (ValueError, OSError, ImportError, NewerTorchNeeded) as error:
         print(f'export_onnx: {error}', file=sys.stderr)
         return 1
     for (batch, height, width), difference in differences.items():
         print(f'batch {batch}, {height}x{width}: onnxruntime differs by {difference:.1e} of the '
               'largest value')
-    print(f'written: {args.out} (opset {opset})')
+    print(f'written: {args.out} (opset {opset}; image -> {", ".join(names)})')
     return 0
 
 

@@ -1,91 +1,103 @@
 """Convert, train a step, save, load and fold the networks of other libraries; a table of what holds.
 
-    python tools/dev/gate_any_network.py run --out docs/data/any_network.json [--only PATTERN ...]
-    python tools/dev/gate_any_network.py page --out docs/data/any_network.json
+    python tools/dev/gate_any_network.py run [--only PATTERN ...]
+    python tools/dev/gate_any_network.py page
 
 Networks: every classifier of torchvision, the smallest of each family of timm, the backbones of mmdet,
-and ultralytics' YOLOv8n and YOLO11n, of what is installed; with random weights, on a CPU. Networks
-with fewer than two convolutions larger than 1x1 are left out: a vision transformer has but its patches'.
-For each: the outputs after conversion (relative difference up to 1e-4), a finite gradient in every
-sigma after one step, the state dict loaded into another copy, and the folded network's weights loaded
-strictly into the stock one, with equal outputs (relative 1e-5). A run goes on where it was stopped.
+and ultralytics' YOLOv8n and YOLO11n, of what is installed; with random weights, on a CPU, images as
+small as the network permits. Networks with fewer than two convolutions larger than 1x1 are left out: a
+vision transformer has but its patches'. For each: the outputs after conversion (relative difference up
+to 1e-4), a finite gradient in every sigma and one step, the state dict saved and loaded into another
+copy, and the weights folded with random sigmas loaded strictly into the stock network, with equal
+outputs (relative 1e-5). A run goes on where it was stopped; `page` writes the tables into
+docs/any_network.md.
 """
 from __future__ import annotations
 
 import argparse
-import copy
 import fnmatch
 import json
 import re
 import signal
 import sys
-import time
+import tempfile
 import warnings
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterable
 
 import torch
 import torch.nn as nn
 
 from gmconv_mmdet import convert_gmconv, fold_gmconv
+from gmconv_mmdet.conversion.find_convs import find_convs
 from gmconv_mmdet.layers.find_layers import gm_layers
 
 SIZES = (64, 96, 128, 160, 192, 224, 240, 256, 288, 299)
-LIMIT = 300  # seconds for a network
+LIMIT = 300  # seconds of CPU time for a network
+PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'any_network.md'
+BEGIN, END = '<!-- tools/dev/gate_any_network.py page -->\n', '<!-- end -->\n'
 
 
 # ---- the networks ---------------------------------------------------------------------------------
 
-def torchvision_networks() -> dict[str, Callable[[], nn.Module]]:
+def torchvision_networks(known: Iterable[str]) -> dict[str, Callable[[], nn.Module]]:
     import torchvision
-    names = torchvision.models.list_models(module=torchvision.models)
-    quantized = ('quantized_', 'raft', 'swin3d', 'mvit', 's3d', 'mc3', 'r3d', 'r2plus1d')
-    return {f'torchvision/{name}': lambda name=name: torchvision.models.get_model(name, weights=None)
-            for name in names if not name.startswith(quantized)}
+    return {f'torchvision/{name}': lambda name=name: torchvision.models.get_model(
+                name, weights=None, **(dict(init_weights=True) if name in (
+                    'googlenet', 'inception_v3') else {}))
+            for name in torchvision.models.list_models(module=torchvision.models)}
 
 
-def timm_networks() -> dict[str, Callable[[], nn.Module]]:
+def timm_networks(known: Iterable[str]) -> dict[str, Callable[[], nn.Module]]:
     """The smallest of each family: of the names that begin with the same word."""
     import timm
-    smallest: dict[str, tuple[int, str]] = {}
-    for name in timm.list_models():
-        family = re.split(r'[_\d]', name)[0]
-        try:
+    chosen = [name.partition('/')[2] for name in known if name.startswith('timm/')]
+    if not chosen:  # building all of them takes minutes
+        smallest: dict[str, tuple[int, str]] = {}
+        for name in timm.list_models():
+            family = re.split(r'[_\d]', name)[0]
             with torch.device('meta'):
                 size = sum(p.numel() for p in timm.create_model(name).parameters())
-        except Exception:  # not to be built without values: taken only where nothing else is there
-            size = 10**10
-        smallest[family] = min(smallest.get(family, (10**12, '')), (size, name))
-    return {f'timm/{name}': lambda name=name: timm.create_model(name)
-            for _, name in smallest.values()}
+            smallest[family] = min(smallest.get(family, (10**12, '')), (size, name))
+        chosen = [name for _, name in smallest.values()]
+    return {f'timm/{name}': lambda name=name: timm.create_model(name) for name in chosen}
 
 
-def mmdet_networks() -> dict[str, Callable[[], nn.Module]]:
+def mmdet_networks(known: Iterable[str]) -> dict[str, Callable[[], nn.Module]]:
     from mmdet.models import backbones
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
     register_all_modules(init_default_scope=True)
-    options = {'ResNet': dict(depth=18), 'ResNetV1d': dict(depth=50), 'ResNeXt': dict(depth=50),
-               'Res2Net': dict(depth=50), 'ResNeSt': dict(depth=50), 'RegNet': dict(arch='regnetx_400mf'),
+    stages = {f'stage{i + 1}': dict(num_modules=1, num_branches=i + 1, block='BASIC' if i else 'BOTTLENECK',
+                                    num_blocks=(2, ) * (i + 1), num_channels=(18, 36, 72, 144)[:i + 1])
+              for i in range(4)}
+    options = {'ResNet': dict(depth=50), 'ResNetV1d': dict(depth=50),
+               'ResNeXt': dict(depth=50, groups=32, base_width=4), 'Res2Net': dict(depth=50),
+               'ResNeSt': dict(depth=50), 'RegNet': dict(arch='regnetx_400mf'),
                'SSDVGG': dict(depth=16, with_last_pool=False, ceil_mode=True, out_indices=(3, 4),
                               out_feature_indices=(22, 34)),
-               'Darknet': dict(depth=53), 'CSPDarknet': dict(), 'CSPNeXt': dict(), 'MobileNetV2': dict(),
+               'Darknet': dict(depth=53),
                'TridentResNet': dict(depth=50, num_branch=3, test_branch_idx=1, trident_dilations=(1, 2, 3),
                                      num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2, )),
-               'DetectoRS_ResNet': dict(depth=50, num_stages=4), 'HourglassNet': dict(num_stacks=1),
-               'EfficientNet': dict(arch='b0'), 'HRNet': None, 'DetectoRS_ResNeXt': None}
-    return {f'mmdet/{name}': lambda name=name: MODELS.build(dict(type=name, **options[name]))
-            for name in backbones.__all__ if options.get(name) is not None}
+               'DetectoRS_ResNet': dict(depth=50), 'HourglassNet': dict(num_stacks=1),
+               'DetectoRS_ResNeXt': dict(depth=50, groups=32, base_width=4),
+               'EfficientNet': dict(arch='b0'), 'HRNet': dict(extra=stages),
+               'PyramidVisionTransformer': dict(num_layers=[2, 2, 2, 2]),
+               'PyramidVisionTransformerV2': dict(embed_dims=32, num_layers=[2, 2, 2, 2])}
+    return {f'mmdet/{name}': lambda name=name: MODELS.build(dict(options.get(name, {}), type=name))
+            for name in backbones.__all__}
 
 
-def ultralytics_networks() -> dict[str, Callable[[], nn.Module]]:
+def ultralytics_networks(known: Iterable[str]) -> dict[str, Callable[[], nn.Module]]:
     from ultralytics.nn.tasks import DetectionModel
     return {f'ultralytics/{name}': lambda name=name: DetectionModel(f'{name}.yaml', verbose=False)
             for name in ('yolov8n', 'yolo11n')}
 
 
-LIBRARIES = (torchvision_networks, timm_networks, mmdet_networks, ultralytics_networks)
+LIBRARIES = dict(torchvision=torchvision_networks, timm=timm_networks, mmdet=mmdet_networks,
+                 ultralytics=ultralytics_networks)
 
 
 # ---- what is asked of each ------------------------------------------------------------------------
@@ -106,8 +118,11 @@ def difference(a, b) -> float:
     return max(((x - y).abs().max() / y.abs().max().clamp(min=1e-20)).item() for x, y in pairs)
 
 
-def convolutions(network: nn.Module) -> int:
-    return sum(isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1 for m in network.modules())
+def spatial(network: nn.Module) -> dict[str, str]:
+    """The convolutions larger than 1x1, and why those can't become GMConv that can't."""
+    return {name: why_not for name, why_not in find_convs(network).items() if why_not != '1x1'
+            and isinstance(network.get_submodule(name), nn.Conv2d)
+            and max(network.get_submodule(name).kernel_size) > 1}
 
 
 class Failed(Exception):
@@ -119,120 +134,192 @@ def check(ok: bool, what: str) -> None:
         raise Failed(what)
 
 
-def settled(network: nn.Module, x: torch.Tensor) -> nn.Module:
-    """A network whose batch norms have seen something, so that its outputs are of a usual size."""
-    with torch.no_grad():
-        network.train()
-        network(x)
-        return network.eval()
-
-
-def gate(build: Callable[[], nn.Module]) -> dict:
-    """What holds for one network. Raises :class:`Failed` with what does not."""
-    torch.manual_seed(0)
-    network = build()
-    if convolutions(network) < 2:
-        return dict(left_out='fewer than two convolutions larger than 1x1')
+def settled(network: nn.Module) -> tuple[torch.Tensor, object]:
+    """Images, and what the network gives for them once its batch norms have seen them, so that its
+    outputs are of a usual size."""
     for size in SIZES:
         x = torch.randn(2, 3, size, size)
         try:
-            settled(network, x)
-            y = network(x)
-            break
-        except Exception as error:
+            network.train()
+            network(x)
+            network.eval()
+            return x, network(x)
+        except Exception as error:  # too small for its strides, or another size than its own
             problem = error
-    else:
-        return dict(left_out=f'does not run itself: {type(problem).__name__}: {str(problem)[:80]}')
-    stock = copy.deepcopy(network).eval()
-    with torch.no_grad():
-        y = stock(x)
-        if not all(t.isfinite().all() for t in tensors(y)) or difference(y, stock(x)) > 1e-6:
-            return dict(left_out='gives other or no numbers by itself')
-        converted = convert_gmconv(network).eval()
-        layers = gm_layers(converted)
-        check(bool(layers), 'nothing was converted')
-        kept = difference(converted(x), y)
-    check(kept <= 1e-4, f'outputs differ by {kept:.1e} after conversion')
-    converted.train()
-    sum(t.float().square().mean() for t in tensors(converted(x)) if t.requires_grad).backward()
-    masks = {f'{name}.{i}': p for name, layer in layers.items()
+    raise problem
+
+
+@torch.no_grad()
+def outputs(network: nn.Module, x: torch.Tensor) -> object:
+    network.eval()  # mmdet's returns None
+    return network(x)
+
+
+def training_step(network: nn.Module, x: torch.Tensor) -> int:
+    """One step; returns the number of layers that the loss doesn't depend on, masks or not."""
+    network.train()
+    out = [t.float() for t in tensors(network(x)) if t.requires_grad]
+    sum(t.square().mean() / t.detach().square().mean().clamp(min=1e-20) for t in out).backward()
+    reached = {name: layer for name, layer in gm_layers(network).items() if layer.weight.grad is not None}
+    check(bool(reached), 'no GMConv has a gradient')
+    masks = {f'{name} {i}': p for name, layer in reached.items()
              for i, p in enumerate(layer.mask_parameters())}
-    without = [name for name, p in masks.items() if p.grad is None]
-    check(not without, f'no gradient in {len(without)} of {len(masks)} sigmas: {without[:3]}')
-    check(all(p.grad.isfinite().all() for p in masks.values()), 'a gradient is not finite')
-    torch.optim.SGD(converted.parameters(), lr=1e-3).step()
-    converted.eval()
-    another = convert_gmconv(stock).eval()
-    another.load_state_dict(converted.state_dict())
-    with torch.no_grad():
-        loaded = difference(another(x), converted(x))
-        check(loaded <= 1e-6, f'outputs differ by {loaded:.1e} after save and load')
-        static = convert_gmconv(stock, stem='static').eval()
-        generator = torch.Generator().manual_seed(0)
-        for layer in gm_layers(static).values():  # as a training could have left them
-            layer.sigma.copy_(torch.rand(1, generator=generator) * 4 + 0.8)
-        back = copy.deepcopy(stock)
-        back.load_state_dict(fold_gmconv(static).state_dict(), strict=True)
-        folded = difference(back(x), static(x))
+    without = [name for name, p in masks.items() if p.grad is None or not p.grad.isfinite().all()]
+    check(not without, f'no finite gradient in {len(without)} of {len(masks)} sigmas: {without[:3]}')
+    nn.utils.clip_grad_norm_(network.parameters(), 1)  # random weights can have gradients of any size
+    torch.optim.SGD(network.parameters(), lr=1e-3).step()
+    network.zero_grad(set_to_none=True)
+    return len(gm_layers(network)) - len(reached)
+
+
+def saved_and_loaded(network: nn.Module) -> dict[str, torch.Tensor]:
+    with tempfile.NamedTemporaryFile(suffix='.pth') as file:
+        torch.save(network.state_dict(), file.name)
+        return torch.load(file.name, weights_only=True, mmap=True)
+
+
+def gate(build: Callable[[], nn.Module]) -> dict:
+    """What holds for one network. Raises :class:`Failed` with what does not.
+
+    At most three copies are held at once: torchvision has a network of 2.6 GB.
+    """
+    torch.manual_seed(0)
+    few = dict(left_out='fewer than two convolutions larger than 1x1')
+    try:
+        with torch.device('meta'):  # no time spent on the values of a large transformer
+            if len(spatial(build())) < 2:
+                return few
+    except (RuntimeError, NotImplementedError):  # needs values to be built
+        pass
+    stock = build()
+    convs = spatial(stock)
+    if len(convs) < 2:
+        return few
+    if all(convs.values()):
+        return dict(left_out='no convolution larger than 1x1 can become GMConv: '
+                    + ', '.join(sorted(set(convs.values()))))
+    try:
+        with torch.no_grad():
+            x, y = settled(stock)
+    except Exception as error:
+        return dict(left_out=f'does not run itself: {type(error).__name__}: {str(error)[:80]}')
+    if not all(t.isfinite().all() for t in tensors(y)) or difference(outputs(stock, x), y) > 1e-6:
+        return dict(left_out='gives other or no numbers by itself')
+    converted = convert_gmconv(stock)
+    layers = list(gm_layers(converted))
+    check(layers == [name for name, why_not in convs.items() if not why_not], 'not all were converted')
+    kept = difference(outputs(converted, x), y)
+    check(kept <= 1e-4, f'outputs differ by {kept:.1e} after conversion')
+    unreached = training_step(converted, x)
+    y = outputs(converted, x)
+    state = saved_and_loaded(converted)
+    del converted
+    another = convert_gmconv(stock)
+    another.load_state_dict(state)
+    loaded = difference(outputs(another, x), y)
+    check(loaded <= 1e-6, f'outputs differ by {loaded:.1e} after save and load')
+    del another, state
+    static = convert_gmconv(stock, stem='static')
+    generator = torch.Generator().manual_seed(0)
+    for layer in gm_layers(static).values():  # as a training could have left them
+        layer.sigma.data.copy_(torch.rand(1, generator=generator) * 4 + 0.8)
+    y = outputs(static, x)
+    stock.load_state_dict(fold_gmconv(static, inplace=True).state_dict(), strict=True)
+    folded = difference(outputs(stock, x), y)
     check(folded <= 1e-5, f'outputs differ by {folded:.1e} after folding into the stock network')
-    return dict(passed=True, size=x.shape[-1], convolutions=convolutions(stock), converted=len(layers),
-                difference=kept)
+    return dict(passed=True, size=x.shape[-1], convolutions=len(convs), converted=len(layers),
+                unreached=unreached, conversion=kept, folding=folded,
+                left=Counter(why_not for why_not in convs.values() if why_not))
 
 
 def timed_out(*_) -> None:
     raise Failed(f'not done after {LIMIT} seconds')
 
 
+def written(out: Path, results: dict) -> None:
+    out.write_text(json.dumps(results, indent=0, sort_keys=True) + '\n')
+
+
 def run(out: Path, only: list[str]) -> None:
-    results = json.loads(out.read_text()) if out.is_file() else {}
-    signal.signal(signal.SIGALRM, timed_out)
-    for library in LIBRARIES:
+    results = json.loads(out.read_text()) if out.is_file() else dict(versions={}, networks={})
+    networks = results['networks']
+    signal.signal(signal.SIGPROF, timed_out)
+    for library, listed in LIBRARIES.items():
         try:
-            networks = library()
+            builders = listed(list(networks))
         except ImportError as error:
-            print(f'left out: {library.__name__} ({error})', file=sys.stderr)
+            print(f'left out: {library} ({error})', file=sys.stderr)
             continue
-        for name, build in sorted(networks.items()):
-            if name in results or only and not any(fnmatch.fnmatch(name, p) for p in only):
+        results['versions'].update({name: version(name) for name in ('torch', library)})
+        for name in builders:
+            networks.setdefault(name, None)  # still to be done
+        for name, build in sorted(builders.items()):
+            if networks[name] is not None or only and not any(
+                    fnmatch.fnmatch(name, pattern) for pattern in only):
                 continue
-            begun = time.time()
-            signal.alarm(LIMIT)
+            signal.setitimer(signal.ITIMER_PROF, LIMIT)
             try:
-                results[name] = gate(build)
+                networks[name] = gate(build)
             except Exception as error:
                 text = str(error) if isinstance(error, Failed) else f'{type(error).__name__}: {error}'
-                results[name] = dict(passed=False, reason=' '.join(text.split())[:200])
+                networks[name] = dict(passed=False, reason=' '.join(text.split())[:300])
             finally:
-                signal.alarm(0)
-            print(f'{name}: {results[name]}, {time.time() - begun:.0f} s', flush=True)
-            out.write_text(json.dumps(results, indent=0, sort_keys=True) + '\n')
+                signal.setitimer(signal.ITIMER_PROF, 0)
+            print(f'{name}: {networks[name]}', flush=True)
+            written(out, results)
+
+
+def table(results: dict) -> str:
+    """The results as Markdown: a row for each library, then every network that did not pass, with why."""
+    networks, versions = results['networks'], results['versions']
+    lines = ['| library | networks | passed | failed | left out | convolutions > 1x1 in those passed '
+             '| converted |',
+             '| --- | --- | --- | --- | --- | --- | --- |']
+    for library in sorted({name.split('/')[0] for name in networks}):
+        own = [result for name, result in networks.items() if result and name.startswith(f'{library}/')]
+        passed = [result for result in own if result.get('passed')]
+        left_out = sum('left_out' in result for result in own)
+        lines.append(f'| {library} {versions[library]} | {len(own)} | {len(passed)} | '
+                     f'{len(own) - len(passed) - left_out} | {left_out} | '
+                     f'{sum(r["convolutions"] for r in passed)} | {sum(r["converted"] for r in passed)} |')
+    passed = {name: result for name, result in networks.items() if result and result.get('passed')}
+    worst = {what: max(r[what] for r in passed.values()) for what in ('conversion', 'folding')}
+    lines += ['', f'Largest difference after conversion: {worst["conversion"]:.1e}, after folding: '
+              f'{worst["folding"]:.1e} (of the largest output). '
+              f'Image sizes: {", ".join(map(str, sorted({r["size"] for r in passed.values()})))} pixels; '
+              f'torch {versions["torch"]}, random weights, CPU.', '']
+    failed = {name: result['reason'] for name, result in networks.items() if result and 'reason' in result}
+    lines += [f'* failed: {name}: {reason}' for name, reason in sorted(failed.items())]
+    lines += _by_reason('left out', {name: result['left_out'] for name, result in networks.items()
+                                     if result and 'left_out' in result})
+    lines += _by_reason('passed, with convolutions left as they are', {
+        name: ', '.join(sorted(result['left'])) for name, result in passed.items() if result['left']})
+    lines += _by_reason('passed, with layers that the output doesn\'t depend on, so without gradients', {
+        name: f'{result["unreached"]} of {result["converted"]}' for name, result in passed.items()
+        if result['unreached']})
+    waiting = [name for name, result in networks.items() if result is None]
+    if waiting:
+        lines += _by_reason('not run', dict.fromkeys(waiting, 'the run was stopped before'))
+    return '\n'.join(lines) + '\n'
+
+
+def _by_reason(what: str, reasons: dict[str, str]) -> list[str]:
+    return [f'* {what}, {reason} ({count}): '
+            + ', '.join(sorted(name for name, its in reasons.items() if its == reason))
+            for reason, count in Counter(reasons.values()).most_common()]
 
 
 def page(out: Path) -> None:
-    results = json.loads(out.read_text())
-    print('| library | networks | passed | failed | left out |\n|---|---|---|---|---|')
-    for library in sorted({name.split('/')[0] for name in results}):
-        own = [r for name, r in results.items() if name.startswith(f'{library}/')]
-        kinds = Counter('left out' if 'left_out' in r else 'passed' if r['passed'] else 'failed'
-                        for r in own)
-        print(f'| {library} | {len(own)} | {kinds["passed"]} | {kinds["failed"]} | '
-              f'{kinds["left out"]} |')
-    print()
-    for name, result in sorted(results.items()):
-        reason = result.get('reason')
-        if reason:
-            print(f'* {name}: {reason}')
-    why = Counter(result['left_out'] for result in results.values() if 'left_out' in result)
-    for reason, count in why.most_common():
-        names = sorted(name for name, r in results.items() if r.get('left_out') == reason)
-        print(f'* left out, {reason} ({count}): {", ".join(names)}')
+    before, _, rest = PAGE.read_text(encoding='utf-8').partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(before + BEGIN + table(json.loads(out.read_text())) + END + after, encoding='utf-8')
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('command', choices=('run', 'page'))
-    parser.add_argument('--out', type=Path, default=Path('docs/data/any_network.json'))
+    parser.add_argument('--out', type=Path, default=PAGE.parent / 'data' / 'any_network.json')
     parser.add_argument('--only', nargs='+', default=[], metavar='PATTERN', help='torchvision/resnet*')
     args = parser.parse_args()
     warnings.simplefilter('ignore')
