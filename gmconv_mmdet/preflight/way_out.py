@@ -32,8 +32,9 @@ _KNOWN = (
      'others'),
     (r'URLError|ConnectionError|name resolution|Max retries|not be downloaded', 'without internet, '
      'fetch the file elsewhere and name it as a local path'),
-    (r'gt_masks|polygons|segmentation|KeyError: .mask', 'the model or its pipeline learns masks and the annotations have none: take '
-     'a config that detects boxes, or add segmentation to each annotation'),
+    (r'gt_masks|polygons|segmentation|KeyError: .mask', 'the model or its pipeline learns '
+     'masks and the annotations have none: take a config that detects boxes, or add segmentation to '
+     'each annotation'),
     (r'is not in results', 'the evaluator asks for a metric that the model does not give: set '
      'metric=\'bbox\''),
     (r'ModuleNotFoundError|Failed to import', 'install the package, or correct custom_imports'),

@@ -188,7 +188,8 @@ def metainfo(text: str, loaders: str = 'loaders') -> str:
             f'    loader[\'dataset\'][\'metainfo\'] = dict(_delete_=True, {text})\ndel loader\n')
 
 
-PRETRAINED = 'model = dict(backbone=dict(init_cfg=dict(type=\'Pretrained\', checkpoint=\'{folder}/weights.pth\')))'
+PRETRAINED = ('model = dict(backbone=dict(init_cfg=dict(type=\'Pretrained\', '
+              'checkpoint=\'{folder}/weights.pth\')))')
 GM_PRETRAINED = PRETRAINED.replace('Pretrained', 'GMPretrained')
 
 SABOTAGES = (
