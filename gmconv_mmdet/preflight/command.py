@@ -118,7 +118,8 @@ def _checked(report: Report, check: str, run):
 
 def _config_advice(error: ConfigError) -> str:
     cause = error.__cause__
-    return way_out(cause).partition('. Cause and way out: ')[2].capitalize() if cause else ''
+    return (way_out(cause).partition('. Cause and way out: ')[2].capitalize() if cause else
+            '') or 'Correct the config'
 
 
 def _config(report: Report, path: Path, options: dict) -> Config | None:

@@ -13,7 +13,7 @@ from ..openmmlab.config_file import config_scope
 from ..openmmlab.configured_size import configured_scale
 from .annotation_file import check_entries, read_annotations, unknown_categories
 from .boxes import check_format, left_out, numbered_zero, vanishing_images
-from .classes import check_categories, check_heads, class_names, different_orders, label_order
+from .classes import check_categories, check_heads, class_names, different_orders, label_order, misordered
 from .image_files import check_images
 
 SPLITS = ('train', 'val')
@@ -32,6 +32,7 @@ class CheckedSet:
         content: of the annotation file; None where it can't be used.
         classes: names in the order of the labels, as far as they are known.
         ordered: whether their order is known too.
+        named: names in the order of the config.
         nameless: what follows from a config without class names, where they are needed; the other
             sets mostly lack them too, so that :func:`check_together` says it once.
     """
@@ -42,6 +43,7 @@ class CheckedSet:
     content: dict | None = None
     classes: tuple[str, ...] | None = None
     ordered: bool = False
+    named: tuple[str, ...] = ()
     nameless: list[str] = field(default_factory=list)
 
     @property
@@ -144,6 +146,7 @@ def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress
         result.classes = (tuple(classes) if wrong and named else
                           label_order(content, names if wrong else classes))
         result.ordered = not (wrong and named)
+        result.named = result.classes if wrong else tuple(classes)
     result.problems += check_images(content, result.path, Path(root) / prefix['img'], ways[1],
                                     image_mode,
                                     lambda done, total: progress(str(Path(root) / prefix['img']),
@@ -156,6 +159,8 @@ def check_together(cfg: Config, sets: Sequence[CheckedSet]) -> list[str]:
     known = [checked for checked in sets if checked.classes is not None]
     ordered = [checked for checked in known if checked.ordered]
     problems = [text for checked in sets for text in checked.nameless][:1]
+    for first in ordered[:1]:
+        problems += misordered(first.path, first.classes, first.named)
     for other in ordered[1:]:
         differ = different_orders(ordered[0].classes, other.classes)
         if differ:
