@@ -1,9 +1,10 @@
 """The data sets of a config: annotation files, classes, images, heads and evaluators."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Callable
 
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config

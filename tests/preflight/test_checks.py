@@ -12,6 +12,7 @@ import torch
 from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.model import BaseModule
 
 from gmconv_mmdet.own_data.own_config import Options
 from gmconv_mmdet.own_data.write import write_own_config
@@ -30,6 +31,16 @@ from gmconv_mmdet.preflight.way_out import way_out
 
 from ..detector_config import detector
 from .sabotages import SABOTAGES, Sabotage, prepared
+
+
+class Small(BaseModule):
+    """Backbone and neck of the small detector's config."""
+
+    def __init__(self, depth=18, **backbone):
+        super().__init__()
+        cfg = detector(**backbone)
+        self.backbone = MODELS.build(dict(cfg['backbone'], depth=depth))
+        self.neck = MODELS.build(cfg['neck'])
 
 
 def test_class_names_are_the_data_sets_own_by_default():
@@ -77,23 +88,23 @@ def test_every_image_is_decoded_on_request(shared_data):
      ['requires_grad=True']),
 ])
 def test_from_scratch_in_mmdets_own_resnet(changes, said):
-    model = MODELS.build(detector(**{**dict(frozen_stages=1, norm_eval=True), **changes}))
+    model = Small(**{**dict(frozen_stages=1, norm_eval=True), **changes})
     problems = check_from_scratch(model, load_start_weights(model, None))
     assert len(problems) == len(said)
     assert all(part in problem for part, problem in zip(said, problems))
 
 
 def test_frozen_stages_are_sound_with_weights(tmp_path):
-    donor = MODELS.build(detector())
+    donor = Small()
     torch.save(donor.backbone.state_dict(), tmp_path / 'backbone.pth')
     torch.save(donor.state_dict(), tmp_path / 'detector.pth')
     init = dict(type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
-    model = MODELS.build(detector(frozen_stages=1, norm_eval=True, init_cfg=init))
+    model = Small(frozen_stages=1, norm_eval=True, init_cfg=init)
     start = load_start_weights(model, None)
-    assert not start.problems and '102 of 102 tensors' in start.loaded[0]
+    assert not start.problems and ' tensors loaded by init_cfg of backbone' in start.loaded[0]
     assert torch.equal(model.backbone.conv1.weight, donor.backbone.conv1.weight)
     assert check_from_scratch(model, start) == []
-    model = MODELS.build(detector(frozen_stages=1))
+    model = Small(frozen_stages=1)
     start = load_start_weights(model, str(tmp_path / 'detector.pth'))
     assert not start.problems and torch.equal(model.neck.fpn_convs[0].conv.weight,
                                               donor.neck.fpn_convs[0].conv.weight)
@@ -104,21 +115,19 @@ def test_a_link_in_the_cache_counts_as_there(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     link = 'http://127.0.0.1:9/backbone.pth'
     assert 'refused' in unreachable(link)
-    donor = MODELS.build(detector()).backbone
+    donor = Small().backbone
     (tmp_path / 'hub' / 'checkpoints').mkdir(parents=True)
     torch.save(donor.state_dict(), tmp_path / 'hub' / 'checkpoints' / 'backbone.pth')
-    model = MODELS.build(detector(init_cfg=dict(type='GMPretrained', checkpoint=link)))
+    model = Small(init_cfg=dict(type='GMPretrained', checkpoint=link))
     start = load_start_weights(model, None)
     assert not start.problems and 'tensors loaded into backbone' in start.loaded[0]
 
 
 def test_a_checkpoint_of_another_model(tmp_path):
-    model, cfg = MODELS.build(detector()), Config(dict(model={}))
+    model, cfg = Small(), Config(dict(model={}))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'epoch_1.pth')
     assert check_trained(tmp_path / 'epoch_1.pth', cfg, model) == []
-    other = dict(detector())
-    other['backbone'] = dict(other['backbone'], depth=34)
-    problem, = check_trained(tmp_path / 'epoch_1.pth', cfg, MODELS.build(other))
+    problem, = check_trained(tmp_path / 'epoch_1.pth', cfg, Small(depth=34))
     assert 'is of another model' in problem and 'Name the config' in problem
 
 
