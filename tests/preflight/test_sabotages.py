@@ -36,5 +36,5 @@ def test_the_page_has_every_sabotage(repo):
     """docs/preflight.md is written by tools/dev/sabotage_table.py."""
     page = (repo / 'docs' / 'preflight.md').read_text(encoding='utf-8')
     rows = re.findall(r'^\| (.+?) \| .+ \|$', page.split('## Sabotages')[1], re.MULTILINE)
-    assert rows[2:] == [item.fault for item in SABOTAGES] and len(rows) > 27
+    assert rows[1:] == [item.fault for item in SABOTAGES] and len(rows) > 27
     assert f'{len(SABOTAGES)} sabotages, each answered by one line, 0 bare tracebacks' in page
