@@ -113,6 +113,7 @@ def next_commands(config: Path, cfg: Config, val_annotations: Path,
     epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
     checkpoint = f'{folder}/epoch_{epochs}.pth' if epochs else f'{folder}/CHECKPOINT.pth'
     commands = {
+        'check before training': command(ours('doctor.py'), config),
         'train (or: mim train mmdet CONFIG)': command(shipped('tools/train.py', 'mmdet'), config),
         'test': command(shipped('tools/test.py', 'mmdet'), config, checkpoint)}
     if has_masks(cfg):

@@ -71,11 +71,6 @@ def check_categories(content: dict, path: Path, classes: Sequence[str],
     if not any(a['category_id'] in wanted for a in content['annotations']):
         return [f'{path} has no annotation of any class: there is nothing to learn or to evaluate. '
                 'Take the file that has the boxes']
-    ordered = label_order(content, classes)
-    if ordered != tuple(classes):
-        return [f'metainfo classes come in another order than the categories of {path}, and mmdet '
-                'numbers labels by the file: names in drawings and results would be mixed up. '
-                f'Write classes={_as_tuple(ordered)}']
     return []
 
 
@@ -83,6 +78,14 @@ def label_order(content: dict, classes: Sequence[str]) -> tuple[str, ...]:
     """Class names in the order in which mmdet numbers them, which is the file's."""
     return tuple(category['name'] for category in content['categories']
                  if category['name'] in classes)
+
+
+def misordered(path: Path, ordered: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Class names of a config in another order than ``ordered``, that of the file's categories."""
+    return [] if tuple(ordered) == tuple(classes) else [
+        f'metainfo classes come in another order than the categories of {path}, and mmdet numbers '
+        'labels by the file: names in drawings and results would be mixed up. Write '
+        f'classes={_as_tuple(ordered)} in the dataset of each dataloader']
 
 
 def different_orders(train: Sequence[str], val: Sequence[str]) -> str:

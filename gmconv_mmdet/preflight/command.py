@@ -16,7 +16,8 @@ import torch.nn as nn
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
 
-from ..openmmlab.config_file import ConfigError, config_scope, one_line, read_config
+from ..checkpoints.checkpoint_file import CheckpointError
+from ..openmmlab.config_file import ConfigError, config_scope, read_config
 from .datasets import SPLITS, CheckedSet, check_evaluators, check_sets, check_together
 from .from_scratch import check_from_scratch
 from .registered_names import check_batch, check_config
@@ -106,9 +107,10 @@ def _checked(report: Report, check: str, run):
     """The result of a check; an exception becomes a fault, and None."""
     try:
         return run()
-    except (ConfigError, OSError) as error:
-        report.add(check, FAULT, one_line(error) if not isinstance(error, ConfigError) else
-                   f'{error}. {_config_advice(error)}')
+    except ConfigError as error:
+        report.add(check, FAULT, f'{error}. {_config_advice(error)}')
+    except CheckpointError as error:  # they name the way out
+        report.add(check, FAULT, str(error))
     except Exception as error:  # a config is a program, and may name classes of anyone
         report.add(check, FAULT, way_out(error))
     return None
@@ -116,10 +118,15 @@ def _checked(report: Report, check: str, run):
 
 def _config_advice(error: ConfigError) -> str:
     cause = error.__cause__
-    return way_out(cause).partition('. Cause and way out: ')[2].capitalize() if cause else ''
+    return (way_out(cause).partition('. Cause and way out: ')[2].capitalize() if cause else
+            '') or 'Correct the config'
 
 
 def _config(report: Report, path: Path, options: dict) -> Config | None:
+    if not path.is_file():
+        report.add('config', FAULT, f'there is no config {path}: give the path of one; '
+                   'tools/own_data.py writes one for a data set of your own')
+        return None
     if path.name.endswith(CHECKPOINT_SUFFIXES):
         report.add('config', FAULT, '. '.join([
             f'{path.name} is a checkpoint: give the config it was trained with, doctor.py CONFIG.py '
@@ -174,7 +181,11 @@ def _start(report: Report, cfg: Config, model: nn.Module) -> None:
 
 
 def _checkpoint(report: Report, cfg: Config, model: nn.Module, file: Path, config: str) -> None:
-    report.faults('checkpoint', check_trained(file, cfg, model), f'{file} is of this model')
+    if not file.is_file():
+        report.add('checkpoint', FAULT, f'there is no checkpoint {file}: correct --checkpoint')
+        return
+    report.faults('checkpoint', check_trained(file, cfg, model),
+                  f'{file} is of this model and its classes')
     for text in inferencer_alone(file, config):
         report.add('checkpoint', NOTE, text)
 

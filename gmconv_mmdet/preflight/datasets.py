@@ -1,19 +1,20 @@
 """The data sets of a config: annotation files, classes, images, heads and evaluators."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Callable
 
 from mmdet.datasets import CocoDataset
-from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 
 from ..openmmlab.config_file import config_scope
 from ..openmmlab.configured_size import configured_scale
 from .annotation_file import check_entries, read_annotations, unknown_categories
 from .boxes import check_format, left_out, numbered_zero, vanishing_images
-from .classes import check_categories, check_heads, class_names, different_orders, label_order
+from .classes import check_categories, check_heads, class_names, different_orders, label_order, misordered
 from .image_files import check_images
 
 SPLITS = ('train', 'val')
@@ -32,6 +33,7 @@ class CheckedSet:
         content: of the annotation file; None where it can't be used.
         classes: names in the order of the labels, as far as they are known.
         ordered: whether their order is known too.
+        named: names in the order of the config.
         nameless: what follows from a config without class names, where they are needed; the other
             sets mostly lack them too, so that :func:`check_together` says it once.
     """
@@ -42,13 +44,14 @@ class CheckedSet:
     content: dict | None = None
     classes: tuple[str, ...] | None = None
     ordered: bool = False
+    named: tuple[str, ...] = ()
     nameless: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
-        """One line about a data set without problems."""
+        """One line about a data set without problems; '' of one that was not looked into."""
         if self.content is None:
-            return 'not looked into'
+            return ''
         return (f'{len(self.content["images"])} images, {len(self.content["annotations"])} boxes, '
                 f'{len(self.classes or ())} classes in {self.path}')
 
@@ -92,14 +95,17 @@ def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress
                way_out: Sequence[str] | None) -> CheckedSet:
     result = CheckedSet(split)
     kind = dataset.get('type')
-    cls = kind if isinstance(kind, type) else DATASETS.get(kind) if isinstance(kind, str) else None
+    with DATASETS.switch_scope_and_registry(None) as registry:
+        cls = kind if isinstance(kind, type) else registry.get(str(kind))
     root = str(dataset.get('data_root') or '')
     if cls is None:
         result.problems.append(f'the {split} set is a {kind!r}, which no package has registered: '
                                'correct the type, or name its module in custom_imports')
         return result
-    if not issubclass(cls, CocoDataset) or cls.parse_data_info is not CocoDataset.parse_data_info \
-            or not dataset.get('ann_file') or '://' in root + str(dataset['ann_file']):
+    is_coco = issubclass(cls, CocoDataset) and all(
+        getattr(cls, name) is getattr(CocoDataset, name)
+        for name in ('load_data_list', 'parse_data_info'))
+    if not is_coco or not dataset.get('ann_file') or '://' in root + str(dataset['ann_file']):
         result.remarks.append(f'the {split} set is a {cls.__name__}'
                               + ('' if dataset.get('ann_file') else ' without an ann_file')
                               + ': its files are not looked into')
@@ -140,8 +146,8 @@ def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress
         names = [category['name'] for category in content['categories']]
         result.classes = (tuple(classes) if wrong and named else
                           label_order(content, names if wrong else classes))
-        # Objects365 and its like have an order of their own.
-        result.ordered = not (wrong and named) and cls.load_data_list is CocoDataset.load_data_list
+        result.ordered = not (wrong and named)
+        result.named = result.classes if wrong else tuple(classes)
     result.problems += check_images(content, result.path, Path(root) / prefix['img'], ways[1],
                                     image_mode,
                                     lambda done, total: progress(str(Path(root) / prefix['img']),
@@ -154,6 +160,8 @@ def check_together(cfg: Config, sets: Sequence[CheckedSet]) -> list[str]:
     known = [checked for checked in sets if checked.classes is not None]
     ordered = [checked for checked in known if checked.ordered]
     problems = [text for checked in sets for text in checked.nameless][:1]
+    for first in ordered[:1]:
+        problems += misordered(first.path, first.classes, first.named)
     for other in ordered[1:]:
         differ = different_orders(ordered[0].classes, other.classes)
         if differ:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from ..messages import shortened
-from ..openmmlab.config_file import config_scope, find_key
+from ..openmmlab.config_file import find_key
 
 
 def check_config(cfg: Config) -> list[str]:
@@ -30,18 +30,20 @@ def check_config(cfg: Config) -> list[str]:
     return []
 
 
+def registered() -> dict[str, type]:
+    """What MMEngine's registries and those below them hold by now: name -> class."""
+    registries = [item for item in vars(root_registries).values() if isinstance(item, Registry)]
+    return {name: kind for root in registries for registry in (root, *root.children.values())
+            for name, kind in registry.module_dict.items()}
+
+
 def _ours(cfg: Config) -> Iterator[str]:
     """The types in a config that this package registers."""
-    registries = [item for item in vars(root_registries).values() if isinstance(item, Registry)]
-    with config_scope(cfg):
-        for _, node in find_key(cfg._cfg_dict, 'type'):
-            kind = node['type']
-            if isinstance(kind, str):
-                found = [item.module_dict.get(kind.rpartition('.')[2])
-                         for registry in registries
-                         for item in (registry, *registry.children.values())]
-                if any(cls and cls.__module__.startswith('gmconv_mmdet') for cls in found):
-                    yield kind
+    ours = {name for name, kind in registered().items()
+            if kind.__module__.startswith('gmconv_mmdet')}
+    for _, node in find_key(cfg._cfg_dict, 'type'):
+        if isinstance(node['type'], str) and node['type'].rpartition('.')[2] in ours:
+            yield node['type']
 
 
 def check_batch(cfg: Config) -> list[str]:

@@ -5,12 +5,14 @@ import copy
 import math
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import RuntimeInfoHook
 from mmengine.runner import Runner
 
 _IMAGES_ON_CPU = 2
@@ -41,10 +43,10 @@ def trial_config(cfg: Config, work_dir: str) -> Config:
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.update(launcher='none', log_level='CRITICAL', load_from=None, resume=False, compile=False,
-               experiment_name='preflight')
+               experiment_name=Path(work_dir).name)  # names what MMEngine keeps in the process
     visualizer = cfg.get('visualizer')
     if isinstance(visualizer, dict):  # one may log on to a service
-        visualizer['vis_backends'] = [dict(type='LocalVisBackend')]
+        visualizer.update(vis_backends=[dict(type='LocalVisBackend')], name=Path(work_dir).name)
     cfg.pop('vis_backends', None)
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader')
@@ -83,8 +85,13 @@ class Trial:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         if runner.param_schedulers is not None:  # sets the first step's learning rate
             runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
-        loader = getattr(loop, 'dataloader', None)
-        loader = runner.train_dataloader if loader is None else loader
+        for hook in runner.hooks:  # some models ask which iteration it is
+            if isinstance(hook, RuntimeInfoHook):
+                hook.before_run(runner)
+                hook.before_train(runner)
+                hook.before_train_epoch(runner)
+                hook.before_train_iter(runner, 0)
+        loader = loop.dataloader
         batch = next(iter(loader))
         runner.model.train()
         with warnings.catch_warnings(record=True) as caught:

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import re
 import traceback
+from difflib import get_close_matches
 from pathlib import Path
 
 from ..openmmlab.config_file import one_line
+from .registered_names import registered
 
 # Searched for in order, in the class and the text of the exception.
 _KNOWN = (
@@ -13,6 +15,8 @@ _KNOWN = (
      r'integer division or modulo by zero',
      'no training image has a box of a known class: set metainfo=dict(classes=(...)) to the names '
      'of the annotation file\'s categories'),
+    (r'SyntaxError', 'correct that line'),
+    (r'FileNotFoundError.*\.py\b', 'correct the path in _base_, which is relative to the config'),
     (r'is not in the .*registry', 'the type is misspelt, or the package that registers it is not '
      'named in custom_imports'),
     (r'Duplicate key', 'two files in _base_ define the same part: keep one of them, and write the '
@@ -32,8 +36,9 @@ _KNOWN = (
      'others'),
     (r'URLError|ConnectionError|name resolution|Max retries|not be downloaded', 'without internet, '
      'fetch the file elsewhere and name it as a local path'),
-    (r'gt_masks|polygons|segmentation|KeyError: .mask', 'the model or its pipeline learns masks and the annotations have none: take '
-     'a config that detects boxes, or add segmentation to each annotation'),
+    (r'gt_masks|polygons|segmentation|KeyError: .mask', 'the model or its pipeline learns '
+     'masks and the annotations have none: take a config that detects boxes, or add segmentation to '
+     'each annotation'),
     (r'is not in results', 'the evaluator asks for a metric that the model does not give: set '
      'metric=\'bbox\''),
     (r'ModuleNotFoundError|Failed to import', 'install the package, or correct custom_imports'),
@@ -46,7 +51,7 @@ _KNOWN = (
 
 def way_out(error: BaseException) -> str:
     """An exception in one line: what it says, where it came from, and what to do."""
-    text = one_line(error, 300).rstrip('.')
+    text = one_line(error, 300).partition(' Please check')[0].rstrip('.')
     frames = traceback.extract_tb(error.__traceback__)
     place = ''
     if frames:
@@ -56,6 +61,13 @@ def way_out(error: BaseException) -> str:
     searched = f'{type(error).__name__} {text} {place}'
     known = next((advice for pattern, advice in _KNOWN
                   if re.search(pattern, searched, re.IGNORECASE)), None)
-    return f'{text}{place}. ' + (f'Cause and way out: {known}' if known else
+    return f'{text}{place}. ' + (f'Cause and way out: {known}{_alike(text)}' if known else
                                  'The line named says what it is about: correct that part of the '
                                  'config')
+
+
+def _alike(text: str) -> str:
+    """The registered name that is nearest to one that is not."""
+    asked = re.search(r'(\w+) is not in the .*registry', text)
+    near = get_close_matches(asked[1], registered(), 1) if asked else []
+    return f'. Nearest is {near[0]}' if near else ''

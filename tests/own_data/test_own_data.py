@@ -253,11 +253,11 @@ def test_bases_and_options_that_do_not_serve(tmp_path, base, options, message):
 
 def test_commands_name_files_that_exist(tmp_path):
     _, result = written(tmp_path)
-    assert len(result.commands) == 6
+    assert len(result.commands) == 7
     for command in result.commands.values():
         assert all(Path(word).exists() for word in shlex.split(command) if word.startswith('/'))
     _, plain = written(tmp_path / 'plain', 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py')
-    assert len(plain.commands) == 3 and 'no convolutions of this package' in plain.remarks[-1]
+    assert len(plain.commands) == 4 and 'no convolutions of this package' in plain.remarks[-1]
 
 
 def test_advice():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS
 from PIL import Image
 
@@ -163,13 +164,19 @@ def cut_weights(folder: Path) -> None:
 
 def save_detector(folder: Path, **meta) -> Path:
     """As MMEngine saves it: with a log history, which torch >= 2.6 refuses."""
-    path = folder / 'epoch_8.pth'
-    torch.save(dict(state_dict=built(folder).state_dict(), meta=dict(meta), message_hub={}), path)
+    path, text = folder / 'epoch_8.pth', Config.fromfile(folder / 'config.py').pretty_text
+    hub = dict(runtime_info=dict(cfg=text), log_scalars=dict(loss=HistoryBuffer([1.0], [1])))
+    torch.save(dict(state_dict=built(folder).state_dict(), meta=dict(meta), message_hub=hub), path)
     return path
 
 
 def weights_alone(folder: Path) -> list[str]:
     return [str(save_detector(folder, dataset_meta=dict(classes=CLASSES)))]
+
+
+def tensors_alone(folder: Path) -> list[str]:
+    torch.save(built(folder).state_dict(), folder / 'model.pth')
+    return [str(folder / 'model.pth')]
 
 
 def other_classes(folder: Path) -> list[str]:
@@ -188,7 +195,8 @@ def metainfo(text: str, loaders: str = 'loaders') -> str:
             f'    loader[\'dataset\'][\'metainfo\'] = dict(_delete_=True, {text})\ndel loader\n')
 
 
-PRETRAINED = 'model = dict(backbone=dict(init_cfg=dict(type=\'Pretrained\', checkpoint=\'{folder}/weights.pth\')))'
+PRETRAINED = ('model = dict(backbone=dict(init_cfg=dict(type=\'Pretrained\', '
+              'checkpoint=\'{folder}/weights.pth\')))')
 GM_PRETRAINED = PRETRAINED.replace('Pretrained', 'GMPretrained')
 
 SABOTAGES = (
@@ -205,8 +213,11 @@ SABOTAGES = (
              'set frozen_stages=-1', 'model = dict(backbone=dict(frozen_stages=1))'),
     Sabotage('from scratch with mmdet\'s norm_eval', 'first statistics.*set norm_eval=False',
              'model = dict(backbone=dict(norm_eval=True))'),
-    Sabotage('a checkpoint alone, as for a DetInferencer', 'is a checkpoint: give the config.*'
-             r'DetInferencer\(weights=...\) alone stops.*DetInferencer\(model=', spoil=weights_alone),
+    Sabotage('a checkpoint alone, as for a DetInferencer', 'is a checkpoint: give the config'
+             + (r'.*DetInferencer\(weights=...\) alone stops.*DetInferencer\(model='
+                if torch.__version__ >= (2, 6) else ''), spoil=weights_alone),
+    Sabotage('the same, saved as a state dict', r'DetInferencer\(weights=...\) alone stops, since '
+             r'model.pth holds no config: write DetInferencer\(model=', spoil=tensors_alone),
     # Classes.
     Sabotage('a head with too few classes', 'num_classes is 3.*set it to 6.*the loss ends',
              'model = dict(roi_head=dict(bbox_head=dict(num_classes=3)))'),
@@ -220,7 +231,7 @@ SABOTAGES = (
     Sabotage('classes in alphabetical order', 'another order than the categories.*Write classes=',
              metainfo('classes=' + repr(tuple(sorted(CLASSES))), '[train_dataloader]')),
     Sabotage('the validation file lists its categories in another order',
-             'another order than the categories of .*val.json.*Write classes',
+             'need the same classes in the same order, have the same in another order.*Give both',
              spoil=edit('val.json', lambda c: c['categories'].reverse())),
     Sabotage('two categories of one name', 'two categories named short.*Give each its own name',
              spoil=edit('train.json', lambda c: c['categories'][0].update(name='short'))),
@@ -282,16 +293,16 @@ SABOTAGES = (
     # The config.
     Sabotage('no custom_imports', 'nothing imports gmconv_mmdet.*Add custom_imports',
              'custom_imports = dict(_delete_=True, imports=[])'),
-    Sabotage('a type misspelt', 'GMResnet is not in the .*misspelt',
+    Sabotage('a type misspelt', 'GMResnet is not in the .*misspelt.*Nearest is GMResNet',
              'model = dict(backbone=dict(type=\'GMResnet\'))'),
     Sabotage('a config of MMDetection 2', 'is one of MMDetection 2.*Start from a config of mmdet 3',
              spoil=plain_config('model = dict(type="FasterRCNN")\ndata = dict(samples_per_gpu=2)\n')),
     Sabotage('a model config without data', 'no train_dataloader: add',
              spoil=plain_config('_base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py"]\n')),
-    Sabotage('a syntax error', 'can.t be read as a config: SyntaxError.*line 2', spoil=plain_config(
-        'model = dict(\n    type="FasterRCNN"\n    backbone=dict())\n')),
-    Sabotage('_base_ that is not there', 'can.t be read as a config.*faster-rcnn_r50.py', spoil=plain_config(
-        '_base_ = ["faster-rcnn_r50.py"]\n')),
+    Sabotage('a syntax error', 'can.t be read as a config: SyntaxError.*line .*orrect that line',
+             spoil=plain_config('model = dict(\n    type="FasterRCNN"\n    backbone=dict())\n')),
+    Sabotage('_base_ that is not there', 'can.t be read as a config.*faster-rcnn_r50.py.*orrect the '
+             'path', spoil=plain_config('_base_ = ["faster-rcnn_r50.py"]\n')),
     Sabotage('an argument that the class does not have', 'unexpected keyword argument .deph.*remove or '
              'correct', 'model = dict(neck=dict(deph=3))'),
     # What only a step shows.

@@ -30,3 +30,11 @@ def test_the_unspoilt_set_is_sound(trial, tmp_path, shared_data):
     assert status == 0 and lines[-1].startswith('no fault found'), lines
     assert not [line for line in lines if not line.startswith('ok')][:-1], lines
     assert any('evaluation' in line for line in lines) == trial
+
+
+def test_the_page_has_every_sabotage(repo):
+    """docs/preflight.md is written by tools/dev/sabotage_table.py."""
+    page = (repo / 'docs' / 'preflight.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| (.+?) \| .+ \|$', page.split('## Sabotages')[1], re.MULTILINE)
+    assert rows[1:] == [item.fault for item in SABOTAGES] and len(rows) > 27
+    assert f'{len(SABOTAGES)} sabotages, each answered by one line, 0 bare tracebacks' in page
