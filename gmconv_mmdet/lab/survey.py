@@ -17,7 +17,7 @@ from ..openmmlab.configured_size import configured_size
 from ..receptive_field.analyze import FieldSize, Report, analyze
 from ..receptive_field.analyze_config import analyze_config
 from ..receptive_field.field_table import pair
-from ..receptive_field.field_trace import ReceptiveFieldError, require_meta_device
+from ..receptive_field.tracing.field_trace import ReceptiveFieldError, require_meta_device
 
 _RESNET = dict(depth=50)
 _SAC = dict(_RESNET, conv_cfg=dict(type='ConvAWS'), sac=dict(type='SAC', use_deform=True),
