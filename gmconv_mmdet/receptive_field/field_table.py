@@ -96,7 +96,11 @@ def level_table(levels: Sequence[LevelBoxes]) -> str:
 
 def _share(level: LevelBoxes, count: Optional[int]) -> str:
     share = level.share(count)
-    return '-' if share is None else f'{count} ({100 * share:.1f} %)'
+    return '-' if share is None else f'{count} ({_percent(share)})'
+
+
+def _percent(share: Optional[float]) -> str:
+    return '-' if share is None else f'{100 * share:.1f} %'
 
 
 def advice_table(advice: Sequence[Advice]) -> str:
@@ -114,8 +118,8 @@ def advice_table(advice: Sequence[Advice]) -> str:
                      len(report.unproductive),
                      ', '.join(pair(o.jump) for o in report.outputs),
                      pair(report.outputs[-1].r_effective), f'{report.params / 1e6:.2f}',
-                     f'{report.macs / 1e9:.3f}', f'{100 * scores.too_large:.1f} %',
-                     f'{100 * scores.too_small:.1f} %', f'{scores.total:.3f}'))
+                     f'{report.macs / 1e9:.3f}', _percent(scores.too_large),
+                     _percent(scores.too_small), f'{scores.total:.3f}'))
     failed = [f'left out, {item.change.name}: {item.error}' for item in advice
               if item.report is None]
     return '\n'.join([align(rows, heads), '', *failed, MASK_NOTE, '', recommendation(advice)])

@@ -26,16 +26,17 @@ LEAST_GAIN = 0.01
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares from 0 to 1, and the cost in units of the network as it is."""
+    """Shares from 0 to 1, those of boxes None where there are none; the cost is in units of the
+    network as it is."""
     unproductive: float
-    too_large: float
-    too_small: float
+    too_large: float | None
+    too_small: float | None
     cost: float
 
     @property
     def total(self) -> float:
         """Smaller is better."""
-        return (self.unproductive + self.too_large + self.too_small
+        return (self.unproductive + (self.too_large or 0) + (self.too_small or 0)
                 + DOUBLING * max(0.0, log2(self.cost)))
 
 
@@ -71,9 +72,8 @@ def scores(report: Report, levels: Sequence[FieldSize], original: Report, boxes:
     # of the original's number: a change must not win by adding layers
     layers = sum(layer.kind in WEIGHTED for layer in original.layers.values())
     wasted = len(report.unproductive) / max(1, layers)
-    large, small = (0.0, 0.0)
-    if boxes is not None and len(boxes) and levels:
-        large, small = _badly_seen(levels, boxes, finest_scale)
+    seen = (boxes is not None and len(boxes) > 0 and len(levels) > 0)
+    large, small = _badly_seen(levels, boxes, finest_scale) if seen else (None, None)
     return Scores(wasted, large, small, report.macs / original.macs if original.macs else 1.0)
 
 
