@@ -115,6 +115,7 @@ def test_nothing_is_overwritten(advised):
     assert source.read_text() == DETECTOR
 
 
+@pytest.mark.slow
 def test_environment_variables_stay_in_what_is_written(tmp_path, monkeypatch):
     source = tmp_path / 'detector.py'
     source.write_text(DETECTOR.replace('depth=18', "depth={{'$DEPTH:18'}}").replace(

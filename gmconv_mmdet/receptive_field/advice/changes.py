@@ -5,9 +5,8 @@ gets, make the stem smaller or leave out a downsampling.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, List, Tuple
+from typing import Any, List, Mapping, Tuple
 
 from ..analyze import LayerField, Report
 
