@@ -18,7 +18,8 @@ from .version import __version__
 _OPENMMLAB = ('FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMResNet', 'RefConvBackbone',
               'SigmaLogHook')
 # Loaded when first asked for: name -> module and name there.
-_LAZY = {'analyze_receptive_field': ('receptive_field.analyze', 'analyze'),
+_LAZY = {'advise_receptive_field': ('receptive_field.advice.advise', 'advise'),
+         'analyze_receptive_field': ('receptive_field.analyze', 'analyze'),
          'area_ratio': ('visualization.erf', 'area_ratio')}
 _MISSING = [name for name in ('mmengine', 'mmcv', 'mmdet') if not importlib.util.find_spec(name)]
 
@@ -64,7 +65,8 @@ if sys.argv[:1] != ['-m']:
 __all__ = [
     'FastCocoMetric', 'FoldGMConvHook', 'GMBackbone', 'GMConv2d', 'GMResNet', 'RefConv2d',
     'RefConvBackbone', 'SigmaLogHook', 'SigmaPredictor', '__version__',
-    'analyze_receptive_field', 'area_ratio', 'conversion_report', 'convert_gmconv', 'edit_layers',
+    'advise_receptive_field', 'analyze_receptive_field', 'area_ratio', 'conversion_report',
+    'convert_gmconv', 'edit_layers',
     'fold_gmconv', 'gaussian_mask', 'load_pretrained', 'refocus',
 ]
 if _MISSING:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any
 
 import torch
+import torch.nn as nn
 import torchvision
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -17,19 +19,19 @@ from ..openmmlab.configured_size import configured_size
 from ..receptive_field.analyze import FieldSize, Report, analyze
 from ..receptive_field.analyze_config import analyze_config
 from ..receptive_field.field_table import pair
-from ..receptive_field.field_trace import ReceptiveFieldError, require_meta_device
+from ..receptive_field.tracing.field_trace import ReceptiveFieldError, require_meta_device
 
 _RESNET = dict(depth=50)
 _SAC = dict(_RESNET, conv_cfg=dict(type='ConvAWS'), sac=dict(type='SAC', use_deform=True),
             stage_with_sac=(False, True, True, True))
 
 
-def _hrnet_stage(modules: int, widths: Sequence[int], block: str, blocks: int) -> Dict[str, Any]:
+def _hrnet_stage(modules: int, widths: Sequence[int], block: str, blocks: int) -> dict[str, Any]:
     return dict(num_modules=modules, num_branches=len(widths), block=block,
                 num_blocks=(blocks,) * len(widths), num_channels=tuple(widths))
 
 
-ARGUMENTS: Dict[str, Dict[str, Any]] = {
+ARGUMENTS: dict[str, dict[str, Any]] = {
     'ResNet': _RESNET, 'ResNetV1d': _RESNET, 'GMResNet': _RESNET, 'Res2Net': _RESNET,
     'ResNeXt': dict(depth=50, groups=32, base_width=4),
     'ResNeSt': dict(depth=50, stem_channels=64, radix=2, reduction_factor=4, avg_down_stride=True),
@@ -50,11 +52,11 @@ ARGUMENTS: Dict[str, Dict[str, Any]] = {
 class Surveyed:
     """One subject: analysed (``report``) or refused (``reason``)."""
     name: str
-    report: Optional[Report]
+    report: Report | None
     reason: str = ''
 
 
-def registered_backbones() -> List[str]:
+def registered_backbones() -> list[str]:
     """Names of the backbone classes in MMDetection's registry, this project's included."""
     import mmdet.models  # noqa: F401, registers them
     from mmdet.registry import MODELS
@@ -62,7 +64,7 @@ def registered_backbones() -> List[str]:
                   if inspect.isclass(cls) and '.backbones' in cls.__module__)
 
 
-def survey_backbones(input_size: Tuple[int, int]) -> Iterator[Surveyed]:
+def survey_backbones(input_size: tuple[int, int]) -> Iterator[Surveyed]:
     """Build and analyse every backbone of the registry, one after the other."""
     from mmdet.registry import MODELS
     for name in registered_backbones():
@@ -74,8 +76,8 @@ def survey_backbones(input_size: Tuple[int, int]) -> Iterator[Surveyed]:
             yield Surveyed(name, None, f'{type(error).__name__}: {error}')
 
 
-def survey_configs(paths: Sequence[Union[str, Path]],
-                   default_size: Tuple[int, int]) -> Iterator[Surveyed]:
+def survey_configs(paths: Sequence[str | Path],
+                   default_size: tuple[int, int]) -> Iterator[Surveyed]:
     """Analyse configs at the size of their test pipeline; those that name none at ``default_size``.
 
     What was left out (a neck that is refused) goes to ``reason``.
@@ -89,15 +91,36 @@ def survey_configs(paths: Sequence[Union[str, Path]],
             yield Surveyed(str(path), None, f'{type(error).__name__}: {error}')
 
 
-def survey_torchvision(names: Sequence[str], input_size: Tuple[int, int]) -> Iterator[Surveyed]:
-    """Analyse torchvision's classification networks, without weights."""
+def build_network(name: str) -> nn.Module:
+    """A classification network without weights: ``torchvision::resnet18``, ``timm::mnasnet_100``, or
+    ``pretrainedmodels::nasnetamobile`` (Cadene's collection).
+
+    Raises:
+        ValueError: there is no such library or network.
+        ModuleNotFoundError: the library isn't installed.
+    """
+    library, _, model = name.partition('::')
     require_meta_device()
+    with torch.device('meta'):   # nothing to initialise
+        if library == 'torchvision':
+            return torchvision.models.get_model(model, weights=None)
+        if library == 'timm':
+            import timm
+            return timm.create_model(model)
+        if library == 'pretrainedmodels':
+            import pretrainedmodels
+            network = pretrainedmodels.__dict__[model](num_classes=1000, pretrained=None)
+            network.avg_pool = nn.AdaptiveAvgPool2d(1)   # a fixed size there, global elsewhere
+            return network
+    raise ValueError(f'{name!r} is none of torchvision::, timm:: and pretrainedmodels::')
+
+
+def survey_networks(names: Sequence[str], input_size: tuple[int, int]) -> Iterator[Surveyed]:
+    """Analyse other libraries' networks, named as for :func:`build_network`."""
     for name in names:
         try:
-            with torch.device('meta'):   # nothing to initialise
-                model = torchvision.models.get_model(name, weights=None)
-            yield Surveyed(name, analyze(model, input_size))
-        except (ReceptiveFieldError, ValueError) as error:
+            yield Surveyed(name, analyze(build_network(name), input_size))
+        except (ReceptiveFieldError, ValueError, ImportError, KeyError, RuntimeError) as error:
             yield Surveyed(name, None, f'{type(error).__name__}: {error}')
 
 
@@ -110,7 +133,7 @@ def _output(field: FieldSize) -> str:
 
 def markdown(rows: Sequence[Surveyed], head: str) -> str:
     """A table of what was analysed, subjects of the same outcome in one row, then the refused."""
-    outcomes: Dict[str, List[str]] = {}
+    outcomes: dict[str, list[str]] = {}
     refused = []
     for row in rows:
         if row.report is None:

@@ -36,8 +36,8 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import torch.nn as nn
 
 from ..layers.masked_kernel import masked_kernels
-from .feature_layout import TensorField
-from .field_trace import ReceptiveFieldError, Step, trace
+from .tracing.feature_layout import TensorField
+from .tracing.field_trace import ReceptiveFieldError, Step, trace
 
 __all__ = ['FieldSize', 'LayerField', 'ReceptiveFieldError', 'Report', 'analyze']
 
@@ -154,8 +154,8 @@ class Report:
 
     def _largest(self, name: str, further: List[FieldSize]) -> Pair:
         fields = [f for f in self.layers.values() if f.kind in FIXED] + list(further)
-        values = [getattr(f, name) for f in fields]
-        return tuple(max((v[axis] for v in values if v[axis] != inf), default=0) for axis in (0, 1))
+        height, width = zip((0, 0), *(getattr(f, name) for f in fields))
+        return max(h for h in height if h < inf), max(w for w in width if w < inf)
 
     @property
     def unproductive(self) -> List[str]:

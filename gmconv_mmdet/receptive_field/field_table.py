@@ -6,9 +6,9 @@ import csv
 from math import inf
 from typing import Any, List, Optional, Sequence, TextIO
 
+from .advice.ranking import LEAST_GAIN, Advice, recommended
 from .analyze import WEIGHTED, FieldSize, LayerField, Report
 from .fpn_assignment import LevelBoxes
-from .refinement import Advice
 
 MASK_NOTE = ('r eff counts Gaussian masks at the size they leave (dynamic masks: for a blank '
              'image). A mask never changes the theoretical field, r min and r max.')
@@ -38,7 +38,7 @@ def _axes(flags: Sequence[bool]) -> str:
     return ''.join(axis for axis, flag in zip('hw', flags) if flag)
 
 
-def align(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
+def align(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> str:
     """A plain-text table."""
     table = [list(map(str, row)) for row in [heads, *rows]]
     widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
@@ -96,27 +96,44 @@ def level_table(levels: Sequence[LevelBoxes]) -> str:
 
 def _share(level: LevelBoxes, count: Optional[int]) -> str:
     share = level.share(count)
-    return '-' if share is None else f'{count} ({100 * share:.1f} %)'
+    return '-' if share is None else f'{count} ({_percent(share)})'
+
+
+def _percent(share: Optional[float]) -> str:
+    return '-' if share is None else f'{100 * share:.1f} %'
 
 
 def advice_table(advice: Sequence[Advice]) -> str:
-    """The backbone as it is, then each change of it that runs."""
+    """The network as it is, then each change of it that runs, the best first, and which is
+    recommended."""
     heads = ('change', 'what', 'useful inputs', 'unproductive', 'output strides', 'r eff',
-             'M params', 'G multiply-adds')
+             'M params', 'G multiply-adds', 'boxes too large', 'too small', 'score')
     rows = []
     for item in advice:
-        report = item.report
-        if report is None:
+        report, scores = item.report, item.scores
+        if report is None or scores is None:
             continue
         rows.append((item.change.name, item.change.description,
                      f'{pair(report.min_size)} to {pair(report.max_size)}',
                      len(report.unproductive),
                      ', '.join(pair(o.jump) for o in report.outputs),
                      pair(report.outputs[-1].r_effective), f'{report.params / 1e6:.2f}',
-                     f'{report.macs / 1e9:.3f}'))
+                     f'{report.macs / 1e9:.3f}', _percent(scores.too_large),
+                     _percent(scores.too_small), f'{scores.total:.3f}'))
     failed = [f'left out, {item.change.name}: {item.error}' for item in advice
               if item.report is None]
-    return '\n'.join([align(rows, heads), '', *failed, MASK_NOTE])
+    return '\n'.join([align(rows, heads), '', *failed, MASK_NOTE, '', recommendation(advice)])
+
+
+def recommendation(advice: Sequence[Advice]) -> str:
+    """One or no change, in a sentence."""
+    best, now = recommended(advice), advice[0].scores.total
+    if best is None:
+        return ('recommended: none. No change lowers the score of the network as it is '
+                f'({now:.3f}) by {LEAST_GAIN} or more.')
+    return (f'recommended: {best.change.name}, {best.change.description} (score '
+            f'{best.scores.total:.3f}, as it is {now:.3f}, at {best.scores.cost:.1f} times the '
+            'multiply-adds).')
 
 
 def write_csv(report: Report, file: TextIO) -> None:

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
-from mmengine.config import Config
 
-from ..openmmlab.config_file import find_detector
 from .analyze import FieldSize, Pair
 
 FINEST_SCALE = 56
@@ -66,9 +64,10 @@ def assign_levels(sizes: np.ndarray, num_levels: int,
     return np.clip(level, 0, num_levels - 1).astype(int)
 
 
-def roi_assignment(cfg: Config) -> Tuple[Optional[int], float]:
+def roi_assignment(cfg: Mapping[str, Any]) -> Tuple[Optional[int], float]:
     """How many pyramid levels the box head pools from (None without such a head), and the finest
     scale by which boxes are assigned to them."""
+    from ..openmmlab.config_file import find_detector  # needs mmengine, which the rest does without
     extractor = find_detector(cfg['model'])[1].get('roi_head', {}).get('bbox_roi_extractor')
     if isinstance(extractor, (list, tuple)):
         extractor = extractor[0]
@@ -130,13 +129,14 @@ def boxes_beyond_field(levels: Sequence[FieldSize], stages: Sequence[FieldSize],
     for level, field in enumerate(levels):
         mine = sizes[of_level == level]
         stage = next((s for s in stages if s.jump == field.jump), None)
-        rows.append(LevelBoxes(level, field, stage, len(mine), _beyond(mine, field.r_max),
-                               None if stage is None else _beyond(mine, stage.r_max),
-                               _beyond(mine, field.r_effective)))
+        rows.append(LevelBoxes(level, field, stage, len(mine), beyond(mine, field.r_max),
+                               None if stage is None else beyond(mine, stage.r_max),
+                               beyond(mine, field.r_effective)))
     return rows
 
 
-def _beyond(sizes: np.ndarray, field: Pair) -> int:
+def beyond(sizes: np.ndarray, field: Pair) -> int:
+    """Number of boxes ``(w, h)`` wider or higher than a field ``(h, w)``."""
     height, width = field
     if (height, width) == (inf, inf):
         return 0

@@ -1,11 +1,14 @@
+import json
+
 import pytest
 
 from gmconv_mmdet.lab.survey import (
     registered_backbones,
     survey_backbones,
     survey_configs,
-    survey_torchvision,
+    survey_networks,
 )
+from gmconv_mmdet.lab.survey_families import families_table, survey_families
 
 
 def test_registry_holds_mmdets_backbones_and_ours():
@@ -57,7 +60,20 @@ def test_all_our_configs(repo):
         assert row.report is not None and row.reason == '', (row.name, row.reason)
 
 
-def test_torchvision():
-    known, other = survey_torchvision(['resnet18', 'resnet19'], (64, 64))
-    assert known.report.max_size == (435, 435) and len(known.report.unproductive) == 1
-    assert other.report is None and 'resnet19' in other.reason
+def test_other_libraries():
+    rows = list(survey_networks(['torchvision::resnet18', 'torchvision::resnet19', 'keras::vgg'],
+                                (64, 64)))
+    assert rows[0].report.max_size == (435, 435) and len(rows[0].report.unproductive) == 1
+    assert rows[1].report is None and 'resnet19' in rows[1].reason
+    assert 'none of torchvision::, timm::' in rows[2].reason
+
+
+def test_families(repo):
+    """A row as the page's data have it."""
+    row, = survey_families({'VGG': ['torchvision::vgg11']})
+    assert row['as_is']['min_size'] == (150, 150) and row['changed']['min_size'] == (134, 134)
+    assert row['change'] == 'no-features.20' and not row['recommended']
+    kept = json.loads((repo / 'docs/data/receptive_fields/families.json').read_text())
+    assert json.loads(json.dumps(row)) == kept[0]
+    page = (repo / 'docs/receptive_field_analysis.md').read_text()
+    assert families_table(kept) in page

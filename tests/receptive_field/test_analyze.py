@@ -14,7 +14,7 @@ from mmdet.models.backbones import ResNet
 
 from gmconv_mmdet.layers import GMConv2d
 from gmconv_mmdet.receptive_field.analyze import ReceptiveFieldError, analyze
-from gmconv_mmdet.receptive_field.field_trace import require_meta_device, trace
+from gmconv_mmdet.receptive_field.tracing.field_trace import require_meta_device, trace
 
 
 def build(name):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmconv_mmdet.receptive_field.axis_field import (
+from gmconv_mmdet.receptive_field.tracing.axis_field import (
     PIXELS,
     AxisField,
     IrregularFieldError,
@@ -22,7 +22,7 @@ from gmconv_mmdet.receptive_field.axis_field import (
     union_at,
     window,
 )
-from gmconv_mmdet.receptive_field.field_trace import require_meta_device
+from gmconv_mmdet.receptive_field.tracing.field_trace import require_meta_device
 
 
 def reached(function, length):

@@ -2,7 +2,7 @@
 
     python tools/analysis_tools/analyze_rf.py CONFIG --size 256 320 --advise
     python tools/analysis_tools/analyze_rf.py CONFIG --annotations instances_train.json --picture rf.png
-    python tools/analysis_tools/analyze_rf.py CONFIG --size 32 32 --change small-image-stem \
+    python tools/analysis_tools/analyze_rf.py CONFIG --annotations instances_train.json --advise \
         --write-config NEW.py
 
 Analyses the backbone and the neck without weights. See docs/receptive_field_analysis.md.
@@ -12,17 +12,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import gmconv_mmdet.receptive_field.field_table as table
-from gmconv_mmdet.receptive_field.analyze_config import analyze_config
+from gmconv_mmdet.openmmlab.config_file import read_config
 from gmconv_mmdet.openmmlab.configured_size import configured_scale, configured_size
+from gmconv_mmdet.receptive_field.advice.config_changes import advise_config
+from gmconv_mmdet.receptive_field.advice.ranking import recommended
+from gmconv_mmdet.receptive_field.advice.written_config import write_config
+from gmconv_mmdet.receptive_field.analyze import ReceptiveFieldError
+from gmconv_mmdet.receptive_field.analyze_config import analyze_config
 from gmconv_mmdet.receptive_field.field_picture import save_picture
-from gmconv_mmdet.receptive_field.field_trace import ReceptiveFieldError
 from gmconv_mmdet.receptive_field.fpn_assignment import (boxes_beyond_field, resized_boxes,
                                                          roi_assignment)
-from gmconv_mmdet.receptive_field.refinement import advise, write_config
-from gmconv_mmdet.openmmlab.config_file import read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,16 +35,19 @@ def parse_args() -> argparse.Namespace:
                         help="input in pixels; default: the config's test scale, padded")
     parser.add_argument('--checkpoint', help='weights, for the sizes that trained masks leave')
     parser.add_argument('--annotations', help='COCO file: which boxes exceed their level')
-    parser.add_argument('--advise', action='store_true', help='list changes of the backbone')
+    parser.add_argument('--advise', action='store_true',
+                        help='rank changes of the backbone, for the boxes if --annotations are given')
     parser.add_argument('--change', help='name of a change from the list, for --write-config')
-    parser.add_argument('--write-config', metavar='OUT', help='write the config with --change')
+    parser.add_argument('--write-config', metavar='OUT',
+                        help='write the config with --change, else with what --advise recommends')
     parser.add_argument('--csv', help='write the layers to a CSV file')
     parser.add_argument('--json', help='write everything to a JSON file')
     parser.add_argument('--picture', help='draw the network, coloured by status')
     parser.add_argument('--brief', action='store_true', help='do not print the table of layers')
     args = parser.parse_args()
-    if bool(args.change) != bool(args.write_config):
-        parser.error('--change and --write-config go together')
+    if args.change and not args.write_config or args.write_config and not (
+            args.change or args.advise):
+        parser.error('--write-config goes with --change or --advise, and --change with it')
     return args
 
 
@@ -52,7 +58,7 @@ def main() -> None:
     if size is None:
         raise ValueError(f'{args.config} names no test scale: give --size H W')
     report, note = analyze_config(cfg, size, args.checkpoint)
-    content = report.as_dict()
+    content, boxes = report.as_dict(), None
     print(table.summary(report) if args.brief else table.layer_table(report))
     print(f'\n{table.output_table(report.outputs)}')
     if note:
@@ -71,16 +77,24 @@ def main() -> None:
                                   beyond_stage=r.beyond_stage, beyond_effective=r.beyond_effective)
                              for r in rows]
     if args.advise or args.change:
-        advice = advise(cfg, size)
+        advice = advise_config(cfg, size, boxes)
         print(f'\n{table.advice_table(advice)}')
         content['advice'] = [dict(change=a.change.name, backbone=a.change.backbone, error=a.error,
+                                  scores=a.scores and dict(asdict(a.scores), total=a.scores.total),
                                   report=a.report and a.report.as_dict()) for a in advice]
+        best = recommended(advice)
+        content['recommended'] = best and best.change.name
         if args.change:
-            changes = {a.change.name: a.change for a in advice[1:] if a.report}
+            changes = {a.change.name: a for a in advice[1:] if a.report}
             if args.change not in changes:
                 raise ValueError(f'no change {args.change!r}; there are {", ".join(changes)}')
-            write_config(args.config, cfg, changes[args.change], args.write_config)
-            print(f'\nwrote {args.write_config}')
+            best = changes[args.change]
+        if args.write_config:
+            if best is None:
+                print(f'nothing written to {args.write_config}')
+            else:
+                write_config(args.config, cfg, advice[0], best, args.write_config)
+                print(f'\nwrote {args.write_config}')
     if args.csv:
         with open(args.csv, 'w', newline='', encoding='utf-8') as file:
             table.write_csv(report, file)

@@ -2,31 +2,44 @@
 
     python tools/dev/survey_rf.py --size 256 320
     python tools/dev/survey_rf.py configs/gmconv/*.py mmdet::yolox/yolox_s_8xb8-300e_coco.py
-    python tools/dev/survey_rf.py --size 64 64 torchvision::resnet50 torchvision::vgg16
+    python tools/dev/survey_rf.py --size 64 64 torchvision::resnet50 timm::mobilenetv1_100
+    python tools/dev/survey_rf.py --families
 
 Configs are analysed at the size of their test pipeline; `mmdet::` names those that MMDetection
-ships, `torchvision::` a classification network.
+ships, `torchvision::`, `timm::` and `pretrainedmodels::` a classification network. `--families`
+(`pip install timm pretrainedmodels`) analyses those of arXiv 2211.14487 at 224 pixels and writes the
+table in docs/receptive_field_analysis.md and its data.
 """
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-import mmdet
-
+from gmconv_mmdet.files import write_json, write_text
 from gmconv_mmdet.lab.survey import (Surveyed, markdown, survey_backbones, survey_configs,
-                                     survey_torchvision)
+                                     survey_networks)
+from gmconv_mmdet.lab.survey_families import families_table, survey_families
+from gmconv_mmdet.openmmlab.mim_files import shipped
 
-SHIPPED = Path(mmdet.__file__).parent / '.mim' / 'configs'
+DOCS = Path(__file__).resolve().parents[2] / 'docs'
 
 
 def survey(name: str, size: tuple) -> Surveyed:
     package, _, path = name.rpartition('::')
-    if package == 'torchvision':
-        row, = survey_torchvision([path], size)
-    else:
-        row, = survey_configs([SHIPPED / path if package == 'mmdet' else name], size)
+    if package and package != 'mmdet':
+        return next(survey_networks([name], size))
+    row, = survey_configs([shipped(f'configs/{path}', 'mmdet') if package else name], size)
     return Surveyed(name, row.report, row.reason)
+
+
+def write_families() -> None:
+    rows = list(survey_families())
+    write_json(DOCS / 'data' / 'receptive_fields' / 'families.json', rows)
+    page = DOCS / 'receptive_field_analysis.md'
+    write_text(page, re.sub(r'<!-- families -->.*?<!-- end -->', lambda _: (
+        f'<!-- families -->\n\n{families_table(rows)}\n\n<!-- end -->'),
+        page.read_text(encoding='utf-8'), flags=re.DOTALL))
 
 
 def main() -> None:
@@ -34,9 +47,12 @@ def main() -> None:
     parser.add_argument('networks', nargs='*', help='none: the backbones of the registry')
     parser.add_argument('--size', type=int, nargs=2, default=(256, 320), metavar=('H', 'W'),
                         help='where no config names a size; default 256 320')
+    parser.add_argument('--families', action='store_true', help='write the table of families')
     args = parser.parse_args()
     size = tuple(args.size)
-    if args.networks:
+    if args.families:
+        write_families()
+    elif args.networks:
         print(markdown([survey(name, size) for name in args.networks], 'network'))
     else:
         print(markdown(list(survey_backbones(size)), 'backbone'))

@@ -49,6 +49,10 @@ class Call:
         return self.args[key]
 
     @property
+    def first_out(self) -> Tensor:
+        return self.out[0] if isinstance(self.out, (tuple, list)) else self.out
+
+    @property
     def source(self) -> Tensor:
         return next(iter(self.args.values()))
 
@@ -77,7 +81,23 @@ def pair(value: Any, default: int = 0) -> Tuple[int, int]:
     return (value[0], value[-1])
 
 
-def gather_maps(call: Call, field: TensorField, gathers: Sequence[Gather], out: Tensor,
+def slide(call: Call, kind: str, field: TensorField, out: Tensor, kernel: Sequence[int],
+          stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int] = (1, 1),
+          paths: Sequence[TensorField] = (), macs: int = 0, transposed: bool = False) -> TensorField:
+    """The field behind a kernel that slides over the last two dimensions, noted as a layer.
+
+    ``paths`` join the result: maps that the kernel's sampling points are computed from.
+    """
+    steps = transposed_convolution if transposed else convolution
+    gathers = [steps(*numbers) for numbers in zip(kernel, stride, padding, dilation)]
+    masked = call.masked_kernel and [d * (k - 1) + 1 for d, k in zip(dilation, call.masked_kernel)]
+    result = gather_maps(field, gathers, out, masked)
+    result = join_weights(call, broadcast([result, *paths], out.shape) if paths else result)
+    call.note(kind, field, result, tuple(kernel), tuple(stride), tuple(dilation), macs=macs)
+    return result
+
+
+def gather_maps(field: TensorField, gathers: Sequence[Gather], out: Tensor,
                 masked: Optional[Sequence[Optional[float]]] = None,
                 exact: Sequence[bool] = (True, True)) -> TensorField:
     """Apply one gather to each of the last two dimensions of a map."""
@@ -100,14 +120,12 @@ def gather_maps(call: Call, field: TensorField, gathers: Sequence[Gather], out: 
     return TensorField(tuple(dims), tuple(axes), tuple(sizes))
 
 
-def join_weights(call: Call, result: TensorField, *names: str) -> TensorField:
+def join_weights(call: Call, result: TensorField) -> TensorField:
     """A kernel computed from the image (dynamic convolution) is one more path into the result."""
-    for name in names:
-        field = call.field_of(call.args.get(name))
-        if field is not None:
-            result = replace(result, axes=tuple(
-                replace(a, is_global=a.is_global or b.is_global or b.is_finite)
-                for a, b in zip(result.axes, field.axes)))
+    for field in filter(None, (call.field_of(call.args.get(name)) for name in ('weight', 'bias'))):
+        result = replace(result, axes=tuple(
+            replace(a, is_global=a.is_global or b.is_global or b.is_finite)
+            for a, b in zip(result.axes, field.axes)))
     return result
 
 
@@ -120,24 +138,12 @@ def _convolution(call: Call) -> TensorField:
         return join_weights(call, TensorField(blank(out.shape), (GLOBAL, GLOBAL), (None, None)))
     if weight.dim() != 4:
         return _convolution_1d(call, field)
-    kernel = tuple(weight.shape[2:])
+    transposed = call['transposed']
+    positions = (call['input'] if transposed else out).shape
     stride, padding, dilation = (pair(call[k]) for k in ('stride', 'padding', 'dilation'))
-    if call['transposed']:
-        gathers = [transposed_convolution(k, s, p, d)
-                   for k, s, p, d in zip(kernel, stride, padding, dilation)]
-        kind, per_weight = 'transposed convolution', call['input'].shape[0] * prod(
-            call['input'].shape[2:])
-    else:
-        gathers = [convolution(k, s, p, d)
-                   for k, s, p, d in zip(kernel, stride, padding, dilation)]
-        kind, per_weight = 'convolution', out.shape[0] * prod(out.shape[2:])
-    masked = None
-    if call.masked_kernel is not None:
-        masked = [d * (k - 1) + 1 for d, k in zip(dilation, call.masked_kernel)]
-    result = gather_maps(call, field, gathers, out, masked)
-    result = join_weights(call, result, 'weight', 'bias')
-    call.note(kind, field, result, kernel, stride, dilation, macs=per_weight * weight.numel())
-    return result
+    return slide(call, 'transposed convolution' if transposed else 'convolution', field, out,
+                 weight.shape[2:], stride, padding, dilation, transposed=transposed,
+                 macs=positions[0] * prod(positions[2:]) * weight.numel())
 
 
 def _convolution_1d(call: Call, field: TensorField) -> TensorField:
@@ -158,40 +164,30 @@ def _convolution_1d(call: Call, field: TensorField) -> TensorField:
 @rule('deform_conv2d')
 def _deform_convolution(call: Call) -> TensorField:
     """torchvision's; the sampling points move with the image, counted is the nominal grid."""
-    field, weight = call.field_of(call['input']), call['weight']
-    kernel = tuple(weight.shape[2:])
-    stride, padding, dilation = ((call[f'{k}_h'], call[f'{k}_w'])
-                                 for k in ('stride', 'pad', 'dilation'))
-    gathers = [convolution(k, s, p, d) for k, s, p, d in zip(kernel, stride, padding, dilation)]
-    result = gather_maps(call, field, gathers, call.out)
+    weight, out = call['weight'], call.out
     offsets = [f for f in (call.field_of(call['offset']), call.field_of(call['mask']))
                if f is not None]
-    result = broadcast([result, *offsets], call.out.shape)
-    call.note('deformable convolution', field, result, kernel, stride, dilation,
-              macs=call.out.shape[0] * prod(call.out.shape[2:]) * weight.numel())
-    return result
+    stride, padding, dilation = ((call[f'{k}_h'], call[f'{k}_w'])
+                                 for k in ('stride', 'pad', 'dilation'))
+    return slide(call, 'deformable convolution', call.field_of(call['input']), out, weight.shape[2:],
+                 stride, padding, dilation, offsets,
+                 macs=out.shape[0] * prod(out.shape[2:]) * weight.numel())
 
 
 @rule('max_pool2d_with_indices', 'max_pool2d', 'avg_pool2d')
 def _pool(call: Call) -> TensorField:
-    field = call.field_of(call.source)
-    out = call.out[0] if isinstance(call.out, (tuple, list)) else call.out
     kernel = pair(call['kernel_size'])
-    stride = pair(call['stride']) if call['stride'] else kernel
-    padding, dilation = pair(call['padding']), pair(call.args.get('dilation', 1))
-    gathers = [convolution(k, s, p, d) for k, s, p, d in zip(kernel, stride, padding, dilation)]
-    result = gather_maps(call, field, gathers, out)
-    call.note('pooling', field, result, kernel, stride, dilation)
-    return result
+    return slide(call, 'pooling', call.field_of(call.source), call.first_out, kernel,
+                 pair(call['stride']) if call['stride'] else kernel, pair(call['padding']),
+                 pair(call.args.get('dilation', 1)))
 
 
 @rule('_adaptive_avg_pool2d', 'adaptive_avg_pool2d', 'adaptive_max_pool2d')
 def _adaptive_pool(call: Call) -> TensorField:
     """To one position: global. To more: the bins, whose size follows the input's."""
-    field, source = call.field_of(call.source), call.source
-    out = call.out[0] if isinstance(call.out, (tuple, list)) else call.out
+    field, source, out = call.field_of(call.source), call.source, call.first_out
     gathers = [bins(i, o) for i, o in zip(source.shape[-2:], out.shape[-2:])]
-    result = gather_maps(call, field, gathers, out)
+    result = gather_maps(field, gathers, out)
     for i in (-2, -1):
         if out.shape[i] == 1:
             result = _forget(result, i)
@@ -238,7 +234,7 @@ def _resize(call: Call) -> TensorField:
         ratio, is_exact = nominal_ratio(source.shape[i], out.shape[i])
         gathers.append(resize(ratio, reach) if ratio != 1 else strided(0))
         exact.append(is_exact and not (call.args.get('align_corners') and ratio != 1))
-    result = gather_maps(call, field, gathers, out, exact=exact)
+    result = gather_maps(field, gathers, out, exact=exact)
     call.note('resize', field, result)
     return result
 
@@ -322,17 +318,15 @@ def _take(field: TensorField, dim: int, index: int) -> TensorField:
 
 @rule('im2col')
 def _unfold(call: Call) -> TensorField:
-    field, source = call.field_of(call['self']), call['self']
+    source = call['self']
     kernel, stride, padding, dilation = (
         pair(call[k]) for k in ('kernel_size', 'stride', 'padding', 'dilation'))
-    gathers = [convolution(k, s, p, d) for k, s, p, d in zip(kernel, stride, padding, dilation)]
     size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in
             zip(source.shape[-2:], kernel, stride, padding, dilation)]
-    channel_count = call.out.shape[1]
-    out = call.out.new_empty((source.shape[0], channel_count, *size))
-    result = gather_maps(call, field, gathers, out)
-    call.note('unfold', field, result, kernel, stride, dilation)
-    return replace(result, dims=reshape(result.dims, (source.shape[0], channel_count, prod(size))))
+    shape = source.shape[0], call.out.shape[1], *size
+    result = slide(call, 'unfold', call.field_of(source), call.out.new_empty(shape), kernel, stride,
+                   padding, dilation)
+    return replace(result, dims=reshape(result.dims, (*shape[:2], prod(size))))
 
 
 # Folding: views, permutations, joining along channels
@@ -378,16 +372,13 @@ def _expand(call: Call) -> TensorField:
 @rule('pixel_shuffle')
 def _pixel_shuffle(call: Call) -> TensorField:
     times = Fraction(call['upscale_factor'])
-    return gather_maps(call, call.field_of(call['self']), [resize(times, (0,))] * 2, call.out)
+    return gather_maps(call.field_of(call['self']), [resize(times, (0,))] * 2, call.out)
 
 
 @rule('pixel_unshuffle')
 def _pixel_unshuffle(call: Call) -> TensorField:
-    times = call['downscale_factor']
-    field = call.field_of(call['self'])
-    result = gather_maps(call, field, [convolution(times, times)] * 2, call.out)
-    call.note('space to depth', field, result, (times, times), (times, times))
-    return result
+    times = (call['downscale_factor'],) * 2
+    return slide(call, 'space to depth', call.field_of(call['self']), call.out, times, times, (0, 0))
 
 
 @rule('cat', 'stack')
@@ -447,28 +438,19 @@ def _softmax(call: Call) -> TensorField:
 
 
 @rule('native_batch_norm', '_native_batch_norm_legit_no_training', 'cudnn_batch_norm',
-      '_native_batch_norm_legit', 'batch_norm')
-def _batch_norm(call: Call) -> TensorField:
-    """Running statistics: pointwise. Statistics of this image (instance norm): a global path
-    too."""
+      '_native_batch_norm_legit', 'batch_norm', 'native_group_norm', 'native_layer_norm')
+def _normalise(call: Call) -> TensorField:
+    """With running statistics pointwise; with statistics of this image's positions (instance,
+    group and layer normalisation) a global path too."""
     field = call.field_of(call['input'])
-    return _with_global_path(field) if call.args.get('training') else field
-
-
-@rule('native_group_norm')
-def _group_norm(call: Call) -> TensorField:
-    return _with_global_path(call.field_of(call['input']))
-
-
-@rule('native_layer_norm')
-def _layer_norm(call: Call) -> TensorField:
-    field = call.field_of(call['input'])
-    normalised = field.dims[len(field.dims) - len(call['normalized_shape']):]
-    return _with_global_path(field) if any(map(spatial, normalised)) else field
-
-
-def _with_global_path(field: TensorField) -> TensorField:
-    return replace(field, axes=tuple(replace(a, is_global=True) for a in field.axes))
+    if 'group' in call.name:
+        is_global = True
+    elif 'layer' in call.name:
+        is_global = any(map(spatial, field.dims[len(field.dims) - len(call['normalized_shape']):]))
+    else:
+        is_global = call.args.get('training', False)
+    return field if not is_global else replace(
+        field, axes=tuple(replace(a, is_global=True) for a in field.axes))
 
 
 @rule('mm', 'bmm', 'addmm', 'baddbmm', 'mv', 'dot', 'addmv', 'linear')
@@ -538,8 +520,7 @@ def _combine(dims: Sequence[Dim], parts: Sequence[TensorField]) -> Tuple[Tuple, 
       'alias', 'lift_fresh', 'contiguous', 'to', 'view_as', 'nan_to_num', 'dropout',
       'rrelu_with_noise', 'as_strided_', 'clone')
 def _elementwise(call: Call) -> TensorField:
-    out = call.out[0] if isinstance(call.out, (tuple, list)) else call.out
-    fields = call.fields()
+    out, fields = call.first_out, call.fields()
     if call.name == 'glu':
         dim = call['dim'] % out.dim()
         return _shift(fields[0], dim, strided(0), out.shape[dim])

@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..torch_version import require_torch
+from ...torch_version import require_torch
 from .axis_field import IrregularFieldError
 from .feature_layout import LayoutError, TensorField, blank, broadcast, image
 from .field_rules import CREATES, RULES, Call, is_pointwise
@@ -97,15 +97,15 @@ class FieldTracer(TorchDispatchMode):
         return self.fields.get(value) if isinstance(value, Tensor) else None
 
     def note(self, kind: Optional[str], source: TensorField, result: TensorField,
-             kernel: Optional[Sequence[int]] = None, stride: Optional[Sequence[int]] = None,
-             dilation: Optional[Sequence[int]] = None, macs: int = 0) -> None:
+             kernel: Optional[Tuple[int, int]] = None, stride: Optional[Tuple[int, int]] = None,
+             dilation: Optional[Tuple[int, int]] = None, macs: int = 0) -> None:
         self.macs += macs
         if kind is None:
             return
         if self.deforms and kind == 'convolution':
             kind = 'deformable convolution'
-        as_pair = [None if v is None else tuple(v) for v in (kernel, stride, dilation)]
-        self.steps.append(Step(self.owners[-1][0], kind, source, result, *as_pair, macs=macs))
+        self.steps.append(Step(self.owners[-1][0], kind, source, result, kernel, stride, dilation,
+                               macs))
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))

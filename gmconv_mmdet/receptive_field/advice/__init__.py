@@ -1,0 +1,1 @@
+"""Changes of single layers that suit a network to its images: proposed, ranked, written."""

@@ -1,0 +1,107 @@
+"""Which change of a network serves the images and their objects best, or none.
+
+The score of a network is the sum of three shares, and what it costs:
+
+* of its layers with weights, those that are unproductive (arXiv 2211.14487);
+* of the boxes, those larger than the receptive field of the map they are assigned to: no position
+  sees the whole object;
+* of the boxes, those with a side below two positions of that map, too few to tell two edges apart;
+* 0.05 for every doubling of the multiply-adds: twice the cost has to serve five of a hundred better.
+
+The first is the published criterion; the other three and the weights are this project's choice.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, log2
+from typing import Any
+
+from ..analyze import WEIGHTED, FieldSize, Report
+from .changes import Change
+
+DOUBLING = 0.05
+LEAST_GAIN = 0.01
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares from 0 to 1, those of boxes None where there are none; the cost is in units of the
+    network as it is."""
+    unproductive: float
+    too_large: float | None
+    too_small: float | None
+    cost: float
+
+    @property
+    def total(self) -> float:
+        """Smaller is better."""
+        return (self.unproductive + (self.too_large or 0) + (self.too_small or 0)
+                + DOUBLING * max(0.0, log2(self.cost)))
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A change and what the analysis says of it.
+
+    Attributes:
+        change: of the network; the first of a list is the network as it is.
+        report: None where the changed network can't run or be analysed.
+        levels: the maps that boxes are assigned to, finest first.
+        scores: None where there is no report.
+        error: why there is no report.
+    """
+    change: Change
+    report: Report | None
+    levels: Sequence[FieldSize] = ()
+    scores: Scores | None = None
+    error: str = ''
+
+
+def scores(report: Report, levels: Sequence[FieldSize], original: Report, boxes: Any = None,
+           finest_scale: float = 56) -> Scores:
+    """Score a network.
+
+    Args:
+        report: its analysis.
+        levels: the maps that boxes are assigned to, finest first.
+        original: the analysis of the network as it is.
+        boxes: ``(n, 2)`` widths and heights in input pixels; None leaves them out of the score.
+        finest_scale: by which boxes are assigned to levels.
+    """
+    # of the original's number: a change must not win by adding layers
+    layers = sum(layer.kind in WEIGHTED for layer in original.layers.values())
+    wasted = len(report.unproductive) / max(1, layers)
+    seen = (boxes is not None and len(boxes) > 0 and len(levels) > 0)
+    large, small = _badly_seen(levels, boxes, finest_scale) if seen else (None, None)
+    return Scores(wasted, large, small, report.macs / original.macs if original.macs else 1.0)
+
+
+def _badly_seen(levels: Sequence[FieldSize], boxes: Any, finest_scale: float) -> tuple[float, float]:
+    from ..fpn_assignment import assign_levels, beyond  # numpy, which the rest does without
+    level_of = assign_levels(boxes, len(levels), finest_scale)
+    large = small = 0
+    for i, level in enumerate(levels):
+        mine = boxes[level_of == i]
+        large += beyond(mine, level.r_max)
+        if level.jump != (inf, inf):
+            small += int(((mine[:, 0] < 2 * level.jump[1]) | (mine[:, 1] < 2 * level.jump[0])).sum())
+    return large / len(boxes), small / len(boxes)
+
+
+def ranked(advice: Sequence[Advice]) -> list[Advice]:
+    """The network as it is, which comes first, then its changes, the best first; those that can't
+    run are last."""
+    return [advice[0]] + sorted(advice[1:], key=lambda a: a.scores.total if a.scores else inf)
+
+
+def recommended(advice: Sequence[Advice]) -> Advice | None:
+    """The best change if its score is at least 0.01 below that of the network as it is, else None.
+
+    Args:
+        advice: as from :func:`ranked`.
+    """
+    first, best = advice[0], advice[1] if len(advice) > 1 else None
+    if best is None or best.scores is None or first.scores is None:
+        return None
+    return best if first.scores.total - best.scores.total >= LEAST_GAIN else None
