@@ -13,6 +13,8 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
 
 from gmconv_mmdet.checkpoints import read_checkpoint
 
@@ -149,3 +151,32 @@ def test_three_classes_from_the_zoos_eighty(folder, way):
     assert [group['lr'] for group in masks] == [pytest.approx(0.01)] * 6
     momentum = checkpoint['optimizer']['state']
     assert sum(bool(momentum[group['params'][0]]['momentum_buffer'].any()) for group in masks) == 6
+
+
+def of_sigmas(cfg: Config, **keys) -> set[tuple[float, float]]:
+    """(factor on the learning rate, factor on weight decay) of the parameters of masks."""
+    init_default_scope('mmdet')
+    for key, value in keys.items():
+        cfg.merge_from_dict({f'optim_wrapper.paramwise_cfg.custom_keys.{key}': value})
+    model = MODELS.build(cfg.model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    stock = cfg.optim_wrapper.optimizer
+    return {(round(group['lr'] / stock.lr, 6), round(group['weight_decay'] / stock.weight_decay, 6))
+            for group in wrapper.optimizer.param_groups
+            for parameter in group['params'] if 'sigma' in names[id(parameter)]}
+
+
+def test_options_for_masks(repo):
+    """docs/fine_tune.md: as --cfg-options gives them; of the keys that match the longest wins."""
+    def load():
+        return Config.fromfile(repo / 'configs/deeppcb/faster-rcnn_r18-half-gm_fpn_deeppcb.py')
+
+    masks = dict(lr_mult=10, decay_mult=0)
+    assert of_sigmas(load(), **{'sigma.decay_mult': 0}) == {(1, 0)}
+    assert of_sigmas(load(), sigma=masks) == {(10, 0)}
+    assert of_sigmas(load(), sigma=masks, backbone=dict(lr_mult=0.1)) == {(0.1, 1)}
+    transformer = load()
+    transformer.optim_wrapper.paramwise_cfg = dict(custom_keys={
+        'backbone': dict(lr_mult=0.1), 'conv1.sigma': masks, 'conv2.sigma': masks})
+    assert of_sigmas(transformer) == {(10, 0)}
