@@ -118,7 +118,7 @@ def test_interrupted_while_it_draws(repo, tmp_path):
     process = subprocess.Popen(
         [sys.executable, repo / 'tools' / 'misc' / 'demo.py', '--images', '100000', '1', '--data', 'images'],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not list(tmp_path.glob('.images.*/train/000002.jpg')):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.05)
