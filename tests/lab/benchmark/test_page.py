@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import subprocess
 import sys
@@ -5,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from gmconv_mmdet.lab.benchmark import growth
-from gmconv_mmdet.lab.benchmark.page import draw, page
 from gmconv_mmdet.lab.benchmark.suite import record
 from gmconv_mmdet.lab.benchmark.targets import verdicts
 
@@ -36,7 +35,15 @@ def test_verdicts():
     assert len(list(verdicts(results(1., size=(256, 256))))) == 1  # too small to say anything
 
 
-def test_page_says_what_is_missing():
+def tool(repo, name):
+    spec = importlib.util.spec_from_file_location(name, repo / 'tools' / 'dev' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_page_says_what_is_missing(repo):
+    page = tool(repo, 'benchmark_docs').page
     content = {**record(['a', 'command']), **results(1.5)}
     assert 'Nothing was measured on a GPU yet' in page([], 'x', None)
     text = page([(Path('quick.json'), content)], 'x', None)
@@ -45,13 +52,14 @@ def test_page_says_what_is_missing():
     assert '`a command`' in text
 
 
-def test_growth_is_measured_and_drawn(tmp_path):
+def test_growth_is_measured_and_drawn(repo, tmp_path):
+    growth, docs = tool(repo, 'bench_growth'), tool(repo, 'benchmark_docs')
     sweep = growth.Sweep('channels', (2, 4), 2, 8, 3, 1, 0, 0)
     found = growth.measure(sweep, rounds=2)
     assert [point['value'] for point in found['points']] == [2, 4]
     assert [row['name'] for row in found['points'][0]['rows']] == ['plain', 'static', 'dynamic']
     assert len(growth.table(found)) == 4
-    draw([found, found], tmp_path / 'a' / 'growth.png')
+    docs.draw([found, found], tmp_path / 'a' / 'growth.png')
     assert (tmp_path / 'a' / 'growth.png').stat().st_size > 5000
 
 
