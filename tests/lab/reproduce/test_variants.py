@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from gmconv_mmdet.lab.reproduce.plain_twin import plain_twin
+from gmconv_mmdet.deploy.plain_config import plain_twin
 from gmconv_mmdet.lab.reproduce.variants import (
     INITIAL,
     Variant,
@@ -40,7 +40,7 @@ def test_twin_keeps_the_weights_that_a_backbone_starts_from():
     init = dict(type='GMPretrained', checkpoint='torchvision://resnet50')
     twin = plain_twin(config_of(dict(type='mmdet.GMResNet', depth=50, gm_stem='static',
                                      gm_stages=(True,) * 4, freeze_masks=True, init_cfg=init)))
-    assert twin.model.backbone == dict(type='ResNet', depth=50, init_cfg=init)
+    assert twin.model.backbone == dict(type='mmdet.ResNet', depth=50, init_cfg=init)
 
 
 def test_twin_of_gm_backbone_is_the_backbone_in_it_wherever_it_stands():

@@ -106,6 +106,8 @@ def test_drift_by_decay_is_told_from_drift_by_gradient():
 def test_masks_are_read_from_a_state_dict():
     state = {'a.weight': torch.zeros(4, 3, 3, 3), 'a.sigma': torch.tensor([-2.0]),
              'stem.weight': torch.zeros(4, 3, 7, 7),
+             'stem.sigma_predictor.w0': torch.zeros(4, 6),
+             'stem.sigma_predictor.w1': torch.zeros(2, 4),
              'stem.sigma_predictor.b1': torch.tensor([4.0, 0.5]), 'fc.weight': torch.zeros(2, 2)}
     assert masks_of_state(state) == [
         dict(layer='a', kernel=[3, 3], dynamic=False, sigma=[2.0, 2.0]),
