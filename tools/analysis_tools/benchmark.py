@@ -68,9 +68,9 @@ def main() -> int:
 
     try:
         variants = args.variants or suite.available_variants(args.device)
-        comparisons = suite.quick_comparisons(args.device) if args.quick else (
-            (suite.Comparison(network, work, tuple(variants), batch, tuple(size), precision,
-                              args.channels_last, args.compile, args.frozen_stages), args.seconds)
+        comparisons = suite.quick_cases(args.device) if args.quick else (
+            (suite.Case(network, work, tuple(variants), batch, tuple(size), precision,
+                        args.channels_last, args.compile, args.frozen_stages), args.seconds)
             for network, work, batch, size, precision in product(
                 args.network, args.work, args.batch, args.size or [(512, 512)], args.precision))
         for comparison, seconds in comparisons:

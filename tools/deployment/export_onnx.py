@@ -13,7 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
-from gmconv_mmdet.deploy.detector import feature_extractor, load_detector
+from gmconv_mmdet.deploy.trained_detector import feature_extractor, trained_detector
 from gmconv_mmdet.deploy.onnx import write_checked
 from gmconv_mmdet.torch_version import NewerTorchNeeded
 
@@ -35,7 +35,7 @@ def main() -> int:
         return 1
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     try:
-        _, model, _ = load_detector(args.config, args.checkpoint)
+        _, model, _ = trained_detector(args.config, args.checkpoint)
         network = feature_extractor(model, not args.backbone_only)
         opset, differences = write_checked(network, args.out, tuple(args.size), args.opset)
     except (ValueError, OSError, ImportError, NewerTorchNeeded) as error:

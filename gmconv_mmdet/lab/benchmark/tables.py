@@ -3,14 +3,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .suite import Comparison
+from .suite import Case
 
 
 def title(run: dict[str, Any]) -> str:
     """A comparison's settings on one line."""
-    fields = {name: run[name] for name in Comparison.__dataclass_fields__}
+    fields = {name: run[name] for name in Case.__dataclass_fields__}
     where = f'CPU, {run["threads"]} threads' if run['device'] == 'cpu' else 'CUDA'
-    return f'{Comparison(**fields).title()} ({where})'
+    return f'{Case(**fields).title()} ({where})'
 
 
 def run_table(run: dict[str, Any]) -> list[str]:
