@@ -20,8 +20,8 @@ from ..layers import GMConv2d, RefConv2d
 from ..layers.find_layers import dynamic_layers
 from .annotated_images import AnnotatedImages
 from .average_stem import average_masks, watch_sigmas
-from .detector import build_detector, load_detector
 from .plain_config import PACKAGE, folded_config, names_in, our_names
+from .trained_detector import build_detector, trained_detector
 
 STEMS = ('keep', 'average')
 TOLERANCE = 1e-4  # relative to the largest value of a feature map
@@ -109,7 +109,7 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
 
     Raises:
         FuseError: nothing to fold, files in the way, averaging without images, or a difference.
-        FileNotFoundError, CheckpointError, ValueError: see :func:`load_detector`,
+        FileNotFoundError, CheckpointError, ValueError: see :func:`trained_detector`,
             :class:`AnnotatedImages`.
     """
     if stem not in STEMS:
@@ -121,7 +121,7 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     there = [str(target) for target in targets if target.exists()]
     if there and not force:
         raise FuseError(f'{" and ".join(there)} exist{"s" * (len(there) == 1)}; --force replaces')
-    cfg, model, meta = load_detector(config, checkpoint)
+    cfg, model, meta = trained_detector(config, checkpoint)
     images = AnnotatedImages(cfg, *calib) if calib else None
 
     with watch_sigmas(model) as seen:

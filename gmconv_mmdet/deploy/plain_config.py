@@ -1,17 +1,19 @@
-"""The config of a folded detector: mmdet's own types wherever no mask is left."""
+"""Configs without masks: of a folded detector, and of the plain twin of a training."""
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import mmdet.registry
 import mmengine.registry
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from ..conversion.swap import KINDS
 from ..openmmlab.plain_backbone import OUR_BACKBONES, plain_backbone, type_name
 
 PACKAGE = __name__.partition('.')[0]
+_MASK_HOOKS = ('SigmaLogHook', 'FoldGMConvHook')
 
 
 def our_names() -> set[str]:
@@ -66,14 +68,39 @@ def folded_config(cfg: Config, keep_dynamic: bool) -> Config:
     return Config(content)
 
 
-def _folded(node: Any, keep_dynamic: bool) -> Any:
+def plain_twin(cfg: Config) -> Config:
+    """A copy of ``cfg`` for the same training without masks and maps: as :func:`folded_config`, but
+    ``conv_cfg`` goes, and ``GMPretrained`` stays, which loads plain networks too. Hooks that look
+    after masks go. All else, optimizer and schedule included, stays as it is.
+
+    Raises:
+        ValueError: there is nothing of this package in the model.
+    """
+    twin = copy.deepcopy(cfg)
+    before = cfg.to_dict()['model']
+    model = _folded(before, keep_dynamic=False, twin=True)
+    if model == before:
+        raise ValueError('the config\'s model has no GMResNet, GMBackbone, RefConvBackbone, '
+                         'GMConv or RefConv: it is its own plain twin. --config takes the '
+                         'config with GMConv; with --against OTHER_CONFIG any two configs are compared')
+    twin['model'] = ConfigDict(model)
+    if twin.get('custom_hooks'):
+        twin.custom_hooks = [hook for hook in twin.custom_hooks
+                             if type_name(hook) not in _MASK_HOOKS]
+    return twin
+
+
+def _folded(node: Any, keep_dynamic: bool, twin: bool = False) -> Any:
+    def goes(value: Any) -> bool:
+        return not twin and type_name(value) == 'GMPretrained'
+
     if isinstance(node, (list, tuple)):
-        return type(node)(_folded(item, keep_dynamic) for item in node
-                          if type_name(item) != 'GMPretrained')
+        return type(node)(_folded(item, keep_dynamic, twin) for item in node if not goes(item))
     if not isinstance(node, dict):
         return node
-    node = {key: None if type_name(value) == 'GMPretrained' else _folded(value, keep_dynamic)
-            for key, value in node.items()}
+    node = {key: None if goes(value) else _folded(value, keep_dynamic, twin)
+            for key, value in node.items()
+            if not (twin and key == 'conv_cfg' and type_name(value) in KINDS)}
     kind = type_name(node)
     if kind in KINDS and not (keep_dynamic and node.get('dynamic')):
         return dict(type='Conv2d')

@@ -19,17 +19,9 @@ class DivergenceError(FloatingPointError):
 
 @HOOKS.register_module()
 class DivergenceHook(Hook):
-    """Stops the run at the first NaN or infinite value and names where it arose.
-
-    In the order of one iteration:
-
-    * the output of a layer, the first in the order in which they run, frozen and parameter-free
-      ones and the data preprocessor included;
-    * a loss that is not finite though all outputs are;
-    * a gradient, the first that the backward pass computed, once it made a weight not finite (a
-      gradient scaler may well skip such a step: that goes on);
-    * a weight or a buffer, the first in the order in which layers run, without such a gradient: the
-      step was too large, or the run began with it.
+    """Stops the run at the first NaN or infinite value and names where it arose: the output of a
+    layer (the first in the order in which they run, frozen and parameter-free ones and the data
+    preprocessor included), a loss though all outputs are finite, or a weight after the step.
 
     The exception, :class:`DivergenceError`, comes before MMEngine's hooks see the iteration:
     neither an averaged model nor a checkpoint takes the values up, and the last one is good.
@@ -37,7 +29,7 @@ class DivergenceHook(Hook):
     through, before losses and boxes are computed from them.
 
     Off unless a config names it: ``custom_hooks = [dict(type='DivergenceHook')]``. It reads every
-    output, gradient and weight once (docs/numerical_stability.md has what that costs), and waits for an
+    output and weight once (docs/numerical_stability.md has what that costs), and waits for an
     accelerator a few times an iteration. In a run of several processes each looks after its own.
 
     Args:
@@ -55,61 +47,35 @@ class DivergenceHook(Hook):
             raise ValueError(f'interval must be a whole number of at least 1, got {interval!r}')
         self.interval = interval
         self._active = False
-        self._known_good = False  # weights, since the iteration before was looked at
         self._iteration = 0
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._forget()
-
-    def _forget(self) -> None:
         self._outputs: list[tuple[str, Tensor]] = []  # layer, whether its output is finite
-        self._gradients: list[tuple[str, Tensor]] = []
         self._last_output: Tensor | None = None
-        self._last_good = ''  # the layer whose output was the last to be found finite
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._layers = {name: module for name, module in model.named_modules() if name}
-        self._ran: dict[str, None] = {}  # names of layers, in the order in which they first ran
-        for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(self._output_watch(name)))
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                self._handles.append(parameter.register_hook(self._gradient_watch(name)))
+        self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._handles = [layer.register_forward_hook(self._watch(name))
+                         for name, layer in self._model.named_modules() if name]
 
-    def _output_watch(self, name: str):
-        part_of_model = '.' not in name
-
+    def _watch(self, name: str):
         def watch(layer: nn.Module, inputs: tuple, output: object) -> None:
             if not self._active:
                 return
-            self._ran.setdefault(name)
             for tensor in _tensors(output):
                 if tensor is not self._last_output:  # a container's is that of its last layer
-                    self._outputs.append((name, _is_finite(tensor)))
+                    self._outputs.append((f'{name} ({type(layer).__name__})', _is_finite(tensor)))
                     self._last_output = tensor
-            if part_of_model:
+            if '.' not in name:
                 self._check_outputs()
-        return watch
-
-    def _gradient_watch(self, name: str):
-        def watch(gradient: Tensor) -> None:
-            if self._active and gradient.numel():
-                self._gradients.append((name, _is_finite(gradient)))
         return watch
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         self._iteration = runner.iter + 1
         self._active = self._iteration % self.interval == 0
-        if self._active and not self._known_good:
-            bad = self._bad_state()
-            if bad:
-                self._stop(f'{bad[0]} is not finite before the iteration ({len(bad)} of the '
-                           'model\'s weights and buffers are not)')
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None,
                          outputs: Mapping | None = None) -> None:
         if not self._active:
-            self._known_good = False
             return
         self._check_outputs()
         losses = {name: float(value) for name, value in (outputs or {}).items()
@@ -118,17 +84,11 @@ class DivergenceHook(Hook):
         if infinite:
             name = next((name for name in infinite if name != 'loss'), infinite[0])
             self._stop(f'{name} is {losses[name]}, computed from finite outputs of all layers')
-        bad = self._bad_state()
+        bad = self._bad_weights(buffers=True)
         if bad:
-            gradients = _bad_names(self._gradients)
-            self._stop(
-                f'the gradient of {gradients[0]} is the first in the backward pass that is not '
-                f'finite ({len(gradients)} of {len(self._gradients)} are not), and made '
-                f'{len(bad)} weights so' if gradients else
-                f'{bad[0]} is not finite after the step ({len(bad)} weights and buffers are not), '
-                'though all gradients are: the step was too large')
-        self._known_good, self._active = True, False
-        self._forget()
+            self._stop(f'{bad[0]} is not finite after the step ({len(bad)} weights and buffers are '
+                       'not): the step was too large, or a gradient was not finite')
+        self._active, self._last_output = False, None
 
     def after_train(self, runner: Runner) -> None:
         for handle in self._handles:
@@ -137,28 +97,23 @@ class DivergenceHook(Hook):
 
     def _check_outputs(self) -> None:
         bad = _bad_names(self._outputs)
-        names = [name for name, _ in self._outputs]
         if bad:
-            before = names[names.index(bad[0]) - 1] if bad[0] != names[0] else self._last_good
-            self._stop(
-                f'the output of {bad[0]} ({type(self._layers[bad[0]]).__name__}) is the first that '
-                'is not finite' + (f', right after that of {before}' if before else '')
-                + '; all weights are')
-        self._last_good = names[-1] if names else self._last_good
+            weights = self._bad_weights()
+            self._stop(f'{weights[0]} was not finite before the iteration ({len(weights)} of the '
+                       'model\'s weights were not)' if weights else
+                       f'the output of {bad[0]} is the first that is not finite; all weights are')
         self._outputs.clear()
 
-    def _bad_state(self) -> list[str]:
-        """Names of weights and buffers that are not finite, in the order in which layers ran."""
-        flags = [(f'{name}.{own}', _is_finite(tensor))
-                 for name in dict.fromkeys([*self._ran, *self._layers])
-                 for own, tensor in (*self._layers[name].named_parameters(recurse=False),
-                                     *self._layers[name].named_buffers(recurse=False))
-                 if tensor.is_floating_point() and tensor.numel()]
-        return _bad_names(flags)
+    def _bad_weights(self, buffers: bool = False) -> list[str]:
+        """Names of weights that are not finite. Buffers take up a forward pass's values."""
+        tensors = [*self._model.named_parameters(),
+                   *(self._model.named_buffers() if buffers else ())]
+        return _bad_names((name, _is_finite(tensor)) for name, tensor in tensors
+                          if tensor.is_floating_point() and tensor.numel())
 
     def _stop(self, what: str) -> None:
-        self._active = False
-        self._forget()
+        self._active, self._last_output = False, None
+        self._outputs.clear()
         raise DivergenceError(
             f'training diverged in iteration {self._iteration}: {what}. Nothing of this iteration '
             'was saved. Go on from the last checkpoint with a smaller learning rate or with '

@@ -5,10 +5,8 @@ import contextlib
 import glob
 import os
 import re
-import string
 from collections import deque
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -233,37 +231,19 @@ def written_files(folder: str | Path, template: str, parts: bool = False) -> lis
 
     Args:
         folder (str | Path): of the checkpoints.
-        template (str): as MMEngine takes it: ``'epoch_{}.pth'``, ``'{:05d}'``, ``'{0}/model.pth'``,
-            also without any ``{}``.
+        template (str): as MMEngine takes it, numbers in decimal digits: ``'epoch_{}.pth'``,
+            ``'{:05d}'``, ``'{0}/model.pth'``, also without any ``{}``.
         parts (bool): those that were being written instead, see :func:`part_name`.
     """
     template = os.path.normpath(template)
-    pieces = [(text, '' if field is None else '*')
-              for text, field, _, _ in string.Formatter().parse(template)]
-    own_name = re.compile(''.join(re.escape(text) + ('(.+)' if field else '')
-                                  for text, field in pieces), re.DOTALL)
-    subfolder, name = os.path.split(''.join(glob.escape(text) + field for text, field in pieces))
+    own_name = re.compile(re.sub(r'\\{.*?\\}', r'\\d+', re.escape(template)))
+    subfolder, name = os.path.split(re.sub(r'\{.*?\}', '*', glob.escape(template)))
     files = []
-    for found in glob.glob(os.path.join(glob.escape(str(folder)), subfolder,
-                                        part_name(name) if parts else name)):
-        path = Path(found)
+    for path in Path(folder).glob(os.path.join(subfolder, part_name(name) if parts else name)):
         own = path.with_name(path.name[1:-len('.part')]) if parts else path
-        match = own_name.fullmatch(str(own if os.path.isabs(template) else own.relative_to(folder)))
-        if match and path.is_file() and any(
-                template.format(step) == match[0] for step in _steps(match.groups())):
+        if path.is_file() and own_name.fullmatch(str(own.relative_to(folder))):
             files.append(path)
     return files
-
-
-def _steps(fields: Sequence[str]) -> Iterator[int]:
-    """Whole numbers of which a text may be the formatted form."""
-    if not fields:  # the template is a plain name
-        yield 0
-        return
-    text = re.sub('[ ,_]', '', fields[0])
-    for read in (int, float, partial(int, base=16), partial(int, base=8), partial(int, base=2)):
-        with contextlib.suppress(ValueError, OverflowError):
-            yield int(read(text))
 
 
 def _refuse_damaged(path: Path, folder: Path) -> None:

@@ -50,6 +50,14 @@ class SourceMask:
         """How many numbers a dynamic mask's predictor gives."""
         return self.tensors[_B1].numel()
 
+    def sigmas(self) -> Tensor:
+        """``(s1, s2)`` in fp64; of a dynamic mask those of a blank image, its predictor's bias."""
+        if self.kind == 'static':
+            return self.tensors['sigma'].double().reshape(1).repeat(2)
+        first, last = self.tensors[_B1].double()[0], self.tensors[_B1].double()[-1]
+        is_ratio = self.outputs() == 2 and self.pattern != 'sigma_pair'
+        return torch.stack([first, first * last if is_ratio else last])
+
 
 def masks_in(tensors: dict[str, Tensor], pattern: str | None = None) -> dict[str, SourceMask]:
     """The masks in a state dict: name of the convolution -> its mask.
@@ -101,12 +109,6 @@ def is_initial(layer: GMConv2d, mask: dict[str, Tensor]) -> bool:
 
 def _pattern(layer: GMConv2d) -> str:
     return layer.sigma_predictor.sigma_pattern if layer.sigma_predictor is not None else ''
-
-
-def _predicted_sigmas(bias: Tensor, pattern: str) -> Tensor:
-    """``(s1, s2)`` of a predictor's output, ``(1,)`` or ``(2,)``, in fp64."""
-    first, last = bias.double()[0], bias.double()[-1]
-    return torch.stack([first, first * last if pattern == 'sigma_ratio' else last])
 
 
 def _bias_for(sigmas: Tensor, pattern: str) -> Tensor:
@@ -164,7 +166,7 @@ def move_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | None, name: 
         return Move(_divided(weight, layer, name), initial_mask(layer),
                     note='divided by the initial mask')
     if source.kind == 'static':
-        sigmas = source.tensors['sigma'].double().reshape(1).repeat(2)
+        sigmas = source.sigmas()
         if layer is None:
             return Move(_times(weight, gaussian_mask(kernel, sigmas)), {}, folded=True,
                         note='times its static mask')
@@ -198,8 +200,7 @@ def _between_predictors(source: SourceMask, pattern: str) -> dict[str, Tensor] |
 def _from_constant_mask(weight: Tensor, source: SourceMask, layer: GMConv2d | None, name: str,
                         kernel: tuple[int, ...]) -> Move:
     """A dynamic source whose predictor can't go along: its mask is taken as that of the bias."""
-    pattern = source.pattern or ('sigma' if source.outputs() == 1 else 'sigma_ratio')
-    sigmas = _predicted_sigmas(source.tensors[_B1], pattern)
+    sigmas = source.sigmas()
     approximated = bool(source.tensors[_W1].any())
     shown = ' and '.join(f'{sigma:.4g}' for sigma in sigmas.tolist())
     how = ('approximated: its dynamic mask depends on the image, taken at the bias '

@@ -5,7 +5,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from gmconv_mmdet.lab.reproduce.plain_twin import plain_twin
+from gmconv_mmdet.deploy.plain_config import plain_twin
 from gmconv_mmdet.layers import RefConv2d
 
 NAME = 'faster-rcnn_r18-half{}_fpn_deeppcb.py'

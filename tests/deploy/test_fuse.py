@@ -9,8 +9,8 @@ import torch
 from mmengine.config import Config
 
 from gmconv_mmdet.checkpoints import CheckpointError
-from gmconv_mmdet.deploy.detector import load_detector
 from gmconv_mmdet.deploy.fuse import FuseError, fuse
+from gmconv_mmdet.deploy.trained_detector import trained_detector
 
 from ..processes import run_tool
 from .small_detectors import write_detector
@@ -78,7 +78,7 @@ def test_dynamic_stem_stays(tmp_path, options, left):
     assert report.needs_package == ['GMResNet'] and report.checkpoint == tmp_path / 'folded.pth'
     backbone = Config.fromfile(report.config).model.backbone
     assert backbone.type == 'GMResNet' and not any(backbone.gm_stages)
-    cfg, folded, meta = load_detector(report.config, report.checkpoint)
+    cfg, folded, meta = trained_detector(report.config, report.checkpoint)
     assert cfg.custom_imports.imports == ['gmconv_mmdet'] and cfg.get('custom_hooks') == []
     assert meta['dataset_meta']['classes'] == ('person', )
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_refocused_detector(tmp_path):
     assert 'folded exactly: 17 RefConv' in report.text()
     assert not report.left and not report.needs_package
     assert Config.fromfile(report.config).model.backbone.type == 'ResNet'
-    cfg, folded, _ = load_detector(report.config, report.checkpoint)
+    cfg, folded, _ = trained_detector(report.config, report.checkpoint)
     with torch.no_grad():
         for found, expected in zip(folded.extract_feat(images()), model.extract_feat(images())):
             assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
@@ -166,7 +166,7 @@ def test_average_stem(tmp_path, coco128):
     assert max(report.average_difference) > 1e-4
     text = report.text()
     assert 'APPROXIMATED backbone.conv1' in text and 'bbox AP50' in text and 'stock mmdet' in text
-    _, folded, _ = load_detector(report.config, report.checkpoint)
+    _, folded, _ = trained_detector(report.config, report.checkpoint)
     conv = folded.backbone.conv1
     assert type(conv) is torch.nn.Conv2d
     s1, s2 = sigmas.double().mean(0)

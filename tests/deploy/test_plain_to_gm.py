@@ -7,8 +7,8 @@ import torch
 from mmengine.config import Config
 
 from gmconv_mmdet.checkpoints import CheckpointError
-from gmconv_mmdet.deploy.detector import load_detector, new_detector
 from gmconv_mmdet.deploy.plain_to_gm import plain_to_gm
+from gmconv_mmdet.deploy.trained_detector import new_detector, trained_detector
 
 from .small_detectors import write_detector
 
@@ -51,7 +51,7 @@ def test_any_placement(plain, tmp_path, model, placed):
                               }.items()
     if 'neck' in model:
         assert list(done.placement) == [f'neck.fpn_convs.{i}.conv' for i in range(4)]
-    _, converted, meta = load_detector(config, done.path)  # strictly
+    _, converted, meta = trained_detector(config, done.path)  # strictly
     same_features(converted, plain[2].eval())
     assert meta['placement'] == done.placement and meta['dataset_meta'] == dict(classes=('person', ))
 

@@ -47,6 +47,15 @@ def test_an_output_that_overflows_is_named(tmp_path):
     assert all(p.isfinite().all() for p in runner.model.parameters()), 'no step was made'
 
 
+def test_a_sum_between_layers_is_named_by_the_next_one(tmp_path):
+    def grow(runner):
+        block = runner.model.backbone.layer2[0]
+        for layer in (block.bn2, block.downsample[1]):
+            layer.register_forward_hook(lambda module, x, out: torch.full_like(out, 3e38))
+    assert ('the output of backbone.layer2.0.relu (ReLU) is the first that is not finite'
+            ) in run(tmp_path, grow)[1]
+
+
 def test_a_loss_that_is_infinite_by_itself(tmp_path):
     def spoil(runner):
         original = runner.model.forward
@@ -56,22 +65,6 @@ def test_a_loss_that_is_infinite_by_itself(tmp_path):
             return dict(found, loss_extra=found['loss'] * 0 + math.inf)
         runner.model.forward = forward
     assert 'loss_extra is inf, computed from finite outputs' in run(tmp_path, spoil)[1]
-
-
-def test_a_gradient_is_named_with_the_first_in_the_backward_pass(tmp_path):
-    class Spoil(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, grad):
-            return grad * math.inf
-
-    def spoil(runner):
-        runner.model.backbone.layer3.register_forward_hook(lambda m, x, out: Spoil.apply(out))
-    said = run(tmp_path, spoil)[1]
-    assert 'the gradient of backbone.layer3.1.' in said and 'backward pass' in said
 
 
 def test_a_step_that_is_too_large(tmp_path):
@@ -85,10 +78,8 @@ def test_weights_that_were_bad_before(tmp_path, iteration, interval):
             runner.model.backbone.layer1[0].conv1.sigma.fill_(math.nan)
     said = run(tmp_path, spoil, iteration, interval)[1]
     assert f'iteration {interval}: ' in said
-    if interval == 1:
-        assert 'backbone.layer1.0.conv1.sigma is not finite before the iteration (1 of' in said
-    else:
-        assert 'before the iteration' in said
+    assert ' was not finite before the iteration' in said
+    assert interval > 1 or 'backbone.layer1.0.conv1.sigma was' in said
 
 
 def test_no_bad_checkpoint_is_written(tmp_path):

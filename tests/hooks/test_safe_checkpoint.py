@@ -208,8 +208,8 @@ def test_safe_checkpoints_exchanges_mmengines_own_hook_only(trained, tmp_path, k
     assert ('resuming from' in said) is (becomes is SafeCheckpointHook)
 
 
-TEMPLATES = ['{:03d}.pth', '{}', 'epoch_{0}_of_{0}', '{:,}+[a].pth', 'sub/epoch_{}.pth',
-             '{0:04}/model.pth', '{:x}', '{:.1f}.pth', './epoch{}.pth', 'epoch {:>4}', 'always.pth']
+TEMPLATES = ['{:03d}.pth', '{}', 'epoch_{0}_of_{0}', '{}+[a].pth', 'sub/epoch_{}.pth',
+             '{0:04}/model.pth', './epoch{}.pth', 'always.pth']
 
 
 @pytest.mark.parametrize('template', TEMPLATES)

@@ -119,7 +119,7 @@ def test_networks_on_top_of_a_trained_plain_one(train):
         layers = [m for m in network.modules() if isinstance(m, (GMConv2d, RefConv2d))]
         assert len(layers) == 7
         torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(SystemExit, match='--init-sigma 0.1: .* falls to'):
+    with pytest.raises(SystemExit, match='(?s)--init-sigma 0.1: .* falls to'):
         built('sgm', init_sigma=0.1)
     basis = built('refconv').conv1.weight
     folder = train('--variant', 'refconv', 'plain', '--epochs', 1, '--warm-start', start)

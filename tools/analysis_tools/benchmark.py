@@ -3,7 +3,6 @@
     python tools/analysis_tools/benchmark.py --quick --json quick.json
     python tools/analysis_tools/benchmark.py --network backbone detector --work step inference --json cpu.json
     python tools/analysis_tools/benchmark.py --precision fp32 amp --channels-last --batch 8 --size 800 1216
-    python tools/analysis_tools/benchmark.py --growth --json growth.json
 
 Every combination of the values given is one comparison: a table is printed when it ends, and the
 JSON file is written again. Variants take turns, round after round; ratios are medians of the ratios
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from gmconv_mmdet.lab.benchmark import growth, suite, tables
+from gmconv_mmdet.lab.benchmark import suite, tables
 from gmconv_mmdet.lab.benchmark.networks import NETWORKS, VARIANTS
 from gmconv_mmdet.lab.benchmark.targets import verdicts
 from gmconv_mmdet.lab.benchmark.work import PRECISIONS, WORK
@@ -30,11 +29,8 @@ from gmconv_mmdet.files import write_json
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument('--quick', action='store_true',
-                      help='what has a target, in under two minutes on two cores')
-    what.add_argument('--growth', action='store_true',
-                      help='costs of one layer by batch, image, kernel and channels')
+    parser.add_argument('--quick', action='store_true',
+                        help='what has a target, in under two minutes on two cores')
     parser.add_argument('--network', nargs='+', choices=NETWORKS, default=['backbone'])
     parser.add_argument('--work', nargs='+', choices=WORK, default=['step', 'inference'])
     parser.add_argument('--variants', nargs='+', choices=VARIANTS, metavar='NAME',
@@ -71,18 +67,10 @@ def main() -> int:
             write_json(args.json, results)
 
     try:
-        if args.growth:
-            for sweep in growth.sweeps():
-                results.setdefault('growth', []).append(
-                    growth.measure(sweep, args.device, on_point=progress))
-                progress('')
-                print('\n'.join(growth.table(results['growth'][-1])), end='\n\n', flush=True)
-                save()
-            return 0
         variants = args.variants or suite.available_variants(args.device)
-        comparisons = suite.quick_comparisons(args.device) if args.quick else (
-            (suite.Comparison(network, work, tuple(variants), batch, tuple(size), precision,
-                              args.channels_last, args.compile, args.frozen_stages), args.seconds)
+        comparisons = suite.quick_cases(args.device) if args.quick else (
+            (suite.Case(network, work, tuple(variants), batch, tuple(size), precision,
+                        args.channels_last, args.compile, args.frozen_stages), args.seconds)
             for network, work, batch, size, precision in product(
                 args.network, args.work, args.batch, args.size or [(512, 512)], args.precision))
         for comparison, seconds in comparisons:

@@ -15,7 +15,7 @@ import logging
 import sys
 from pathlib import Path
 
-from gmconv_mmdet.deploy.detector import feature_extractor, load_detector
+from gmconv_mmdet.deploy.trained_detector import feature_extractor, trained_detector
 from gmconv_mmdet.deploy.onnx import write_checked
 from gmconv_mmdet.deploy.onnx_metadata import image_metadata, level_names
 from gmconv_mmdet.torch_version import NewerTorchNeeded
@@ -38,7 +38,7 @@ def main() -> int:
         return 1
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     try:
-        cfg, model, meta = load_detector(args.config, args.checkpoint)
+        cfg, model, meta = trained_detector(args.config, args.checkpoint)
         network = feature_extractor(model, not args.backbone_only)
         names = level_names(network, tuple(args.size), 'P' if hasattr(network, 'neck') else 'C')
         opset, differences = write_checked(network, args.out, tuple(args.size), args.opset, names,

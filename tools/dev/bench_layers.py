@@ -17,7 +17,7 @@ from mmdet.models.backbones import ResNet
 from gmconv_mmdet import GMResNet
 from gmconv_mmdet.backbones.cifar_resnet import CifarResNet
 from gmconv_mmdet.conversion.swap import spatial_convs, swap
-from gmconv_mmdet.lab.benchmark.compare import Row, compare
+from gmconv_mmdet.lab.benchmark.compare import Timing, compare
 
 
 class EightLines(nn.Conv2d):
@@ -59,7 +59,7 @@ def step(network: nn.Module, x: torch.Tensor):
     return call
 
 
-def show(title: str, rows: list[Row], against: str) -> None:
+def show(title: str, rows: list[Timing], against: str) -> None:
     print(f'\n{title}')
     for row in rows:
         print(f'  {row.name:12} {1000 * row.seconds:8.1f} ms, ratio to {against} {row.ratio:.3f} '

@@ -1,4 +1,4 @@
 """What networks cost in time and memory, side by side in one process."""
-from .compare import Row, compare
+from .compare import Timing, compare
 
-__all__ = ['Row', 'compare']
+__all__ = ['Timing', 'compare']

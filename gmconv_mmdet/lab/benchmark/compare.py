@@ -12,7 +12,7 @@ import torch
 MIN_ROUNDS = 3
 
 
-class Row(NamedTuple):
+class Timing(NamedTuple):
     """Times of one variant over all rounds. ``low`` and ``high`` are quartiles."""
     name: str
     rounds: int
@@ -30,7 +30,7 @@ def compare(variants: Mapping[str, Callable[[], object]],
             warmup: int = 1,
             seconds: float | None = None,
             device: torch.device | str = 'cpu',
-            on_round: Callable[[int], object] = lambda round_: None) -> list[Row]:
+            on_round: Callable[[int], object] = lambda round_: None) -> list[Timing]:
     """Time variants in turns: A B C, B C A, ...
 
     A machine that slows down for a while slows all variants of a round, and the ratios are taken
@@ -48,7 +48,7 @@ def compare(variants: Mapping[str, Callable[[], object]],
         on_round (Callable[[int], object]): told the number of each round when it ends, from 1.
 
     Returns:
-        list[Row]: in the order of ``variants``; the first one's ratios are 1.
+        list[Timing]: in the order of ``variants``; the first one's ratios are 1.
 
     Raises:
         ValueError: no variants, or fewer than one round.
@@ -84,10 +84,10 @@ def compare(variants: Mapping[str, Callable[[], object]],
     return [_row(name, own, reference) for name, own in times.items()]
 
 
-def _row(name: str, own: Sequence[float], reference: Sequence[float]) -> Row:
+def _row(name: str, own: Sequence[float], reference: Sequence[float]) -> Timing:
     low, median, high = _quartiles(own)
     ratio_low, ratio, ratio_high = _quartiles([a / b for a, b in zip(own, reference)])
-    return Row(name, len(own), median, low, high, ratio, ratio_low, ratio_high)
+    return Timing(name, len(own), median, low, high, ratio, ratio_low, ratio_high)
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:

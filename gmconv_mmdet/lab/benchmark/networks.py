@@ -11,7 +11,7 @@ from mmengine.config import Config
 from ...conversion import fold_gmconv
 from ...conversion.swap import spatial_convs, swap
 from ...visualization.measured_model import randomize
-from ..reproduce.table import Row as TableRow
+from ..reproduce.table import Row
 
 PLAIN = 'plain'
 _DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
@@ -63,7 +63,7 @@ def build_network(network: str, variant: str, frozen_stages: int = -1) -> nn.Mod
     if network == 'backbone':
         model = MMDET_MODELS.build(backbone)
     else:
-        config = Config.fromfile(TableRow('faster-rcnn', 'r50').config).model
+        config = Config.fromfile(Row('faster-rcnn', 'r50').config).model
         config.backbone = dict(num_stages=4, out_indices=(0, 1, 2, 3), style='pytorch', **backbone)
         model = MMDET_MODELS.build(config)
     randomize(model)

@@ -24,7 +24,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Case:
     """What is compared, under which conditions. See :func:`build_network` and :class:`Worker`."""
     network: str = 'backbone'
     work: str = 'step'
@@ -45,13 +45,13 @@ class Comparison:
                 + ', '.join(options))
 
 
-def run(comparison: Comparison, device: torch.device | str = 'cpu', rounds: int = 10,
+def run(comparison: Case, device: torch.device | str = 'cpu', rounds: int = 10,
         seconds: float | None = None, on_round: Callable[[int], object] = lambda round_: None
         ) -> dict[str, Any]:
     """Time one comparison, and for training steps measure peak memory.
 
     Args:
-        comparison (Comparison): what. Variants that can't do the work (folded ones and training)
+        comparison (Case): what. Variants that can't do the work (folded ones and training)
             are left out.
         device, rounds, seconds, on_round: see :func:`compare`.
 
@@ -115,11 +115,11 @@ def import_seconds(times: int = 2) -> float:
     return statistics.median(float(run.stdout.split()[-1]) for run in runs)
 
 
-def quick_comparisons(device: torch.device | str) -> Iterator[tuple[Comparison, float]]:
+def quick_cases(device: torch.device | str) -> Iterator[tuple[Case, float]]:
     """What ``--quick`` compares, each with its seconds: what has a target."""
     scale = 1 if torch.device(device).type == 'cpu' else 0.25
-    yield Comparison(), 40 * scale
-    yield Comparison(work='inference', variants=(PLAIN, 'S-GM folded', 'GM')), 24 * scale
+    yield Case(), 40 * scale
+    yield Case(work='inference', variants=(PLAIN, 'S-GM folded', 'GM')), 24 * scale
 
 
 def record(command: Sequence[str]) -> dict[str, Any]:

@@ -3,16 +3,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 
 import gmconv_mmdet
 
 from ...checkpoints.checkpoint_file import read_checkpoint
+from ...pretrained.mask_moves import masks_in
 
 MOST_POINTS = 60  # of a curve
 SAMPLES = 3  # validation images whose detections are kept
@@ -86,36 +86,16 @@ def trained_masks(checkpoint: Path, cfg: Config) -> list[dict]:
     """Every mask in a checkpoint: ``layer``, ``kernel`` (h, w), ``dynamic``, ``sigma`` (x, y) in
     kernel cells without sign; of a dynamic layer for a blank image."""
     state = read_checkpoint(checkpoint)
-    state = state.get('state_dict', state)
-    return masks_of_state(state, _sigma_pattern(cfg))
+    pattern = (cfg.model.get('backbone', {}).get('gm_cfg') or {}).get('sigma_pattern')
+    return masks_of_state(state.get('state_dict', state), pattern)
 
 
-def masks_of_state(state: Mapping, pattern: str = 'sigma_ratio') -> list[dict]:
+def masks_of_state(state: dict, pattern: str | None = None) -> list[dict]:
     """:func:`trained_masks` of a state dict."""
-    masks = []
-    for key, tensor in state.items():
-        layer, _, own = key.rpartition('.')
-        dynamic = key.endswith('.sigma_predictor.b1')
-        if own == 'sigma':
-            sigma = tensor.abs().reshape(-1).tolist() * 2
-        elif dynamic:
-            layer = layer.rpartition('.')[0]
-            values = tensor.reshape(-1).tolist()
-            first = values[0]
-            second = first if len(values) == 1 else (
-                values[1] if pattern == 'sigma_pair' else first * values[1])
-            sigma = [abs(first), abs(second)]
-        else:
-            continue
-        weight = state.get(f'{layer}.weight')
-        if isinstance(weight, torch.Tensor) and weight.dim() == 4:
-            masks.append(dict(layer=layer, kernel=list(weight.shape[2:]), dynamic=dynamic,
-                              sigma=[float(f'{value:.6g}') for value in sigma[:2]]))
-    return masks
-
-
-def _sigma_pattern(cfg: Config) -> str:
-    return (cfg.model.get('backbone', {}).get('gm_cfg') or {}).get('sigma_pattern', 'sigma_ratio')
+    return [dict(layer=layer, kernel=list(state[f'{layer}.weight'].shape[2:]),
+                 dynamic=mask.kind == 'dynamic',
+                 sigma=[float(f'{value:.6g}') for value in mask.sigmas().abs().tolist()])
+            for layer, mask in masks_in(state, pattern).items()]
 
 
 def sample_detections(cfg: Config, checkpoint: Path) -> list[dict]:

@@ -21,10 +21,10 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import set_random_seed
 
+from ...deploy.plain_config import plain_twin
 from ...files import read_json, write_json, write_whole
 from ...openmmlab.config_file import config_scope, read_config
 from . import history
-from .plain_twin import plain_twin
 from .run_folder import Recipe, RunFolder
 from .table import backbone_weights
 

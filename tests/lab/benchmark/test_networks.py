@@ -3,7 +3,7 @@ import torch
 
 from gmconv_mmdet import GMConv2d
 from gmconv_mmdet.lab.benchmark.networks import VARIANTS, build_network
-from gmconv_mmdet.lab.benchmark.suite import Comparison, peak_of, run
+from gmconv_mmdet.lab.benchmark.suite import Case, peak_of, run
 from gmconv_mmdet.lab.benchmark.work import Worker
 from gmconv_mmdet.layers import RefConv2d
 
@@ -35,7 +35,7 @@ def test_a_step_trains_and_its_peak_is_counted():
 
 
 def test_run_leaves_out_what_cannot_train():
-    result = run(Comparison(variants=('plain', 'S-GM folded'), batch=1, size=(64, 64)), rounds=1)
+    result = run(Case(variants=('plain', 'S-GM folded'), batch=1, size=(64, 64)), rounds=1)
     assert [row['name'] for row in result['rows']] == ['plain'] == list(result['peak_bytes'])
 
 

@@ -1,20 +1,26 @@
+import importlib.util
 import json
 
 import pytest
 
-from gmconv_mmdet.lab.benchmark import growth
-from gmconv_mmdet.lab.benchmark.page import draw
-
 from ...processes import run_tool
 
 
-def test_growth_is_measured_and_drawn(tmp_path):
+def tool(repo, name):
+    spec = importlib.util.spec_from_file_location(name, repo / 'tools' / 'dev' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_growth_is_measured_and_drawn(repo, tmp_path):
+    growth, docs = tool(repo, 'bench_growth'), tool(repo, 'benchmark_docs')
     sweep = growth.Sweep('channels', (2, 4), 2, 8, 3, 1, 0, 0)
     found = growth.measure(sweep, rounds=2)
     assert [point['value'] for point in found['points']] == [2, 4]
     assert [row['name'] for row in found['points'][0]['rows']] == ['plain', 'static', 'dynamic']
     assert len(growth.table(found)) == 4
-    draw([found, found], tmp_path / 'a' / 'growth.png')
+    docs.draw([found, found], tmp_path / 'a' / 'growth.png')
     assert (tmp_path / 'a' / 'growth.png').stat().st_size > 5000
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from gmconv_mmdet.lab.reproduce.plain_twin import plain_twin
+from gmconv_mmdet.deploy.plain_config import plain_twin
 from gmconv_mmdet.lab.reproduce.variants import (
     INITIAL,
     Variant,

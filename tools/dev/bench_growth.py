@@ -1,14 +1,24 @@
-"""How the cost of one GMConv grows with batch, image, kernel and channels."""
+"""Time one GMConv beside a plain layer by batch, image, kernel and channels.
+
+    python tools/dev/bench_growth.py --json docs/benchmarks/growth.json
+
+tools/dev/benchmark_docs.py draws what comes out.
+"""
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
 
-from ...conversion.swap import converted
-from .compare import compare
+from gmconv_mmdet.conversion.swap import converted
+from gmconv_mmdet.files import write_json
+from gmconv_mmdet.lab.benchmark import suite
+from gmconv_mmdet.lab.benchmark.compare import compare
 
 KINDS = ('plain', 'static', 'dynamic')
 
@@ -45,21 +55,18 @@ def sweeps() -> Iterator[Sweep]:
 
 
 def measure(sweep: Sweep, device: torch.device | str = 'cpu', rounds: int = 15,
-            seconds: float = 3., on_point: Callable[[str], object] = lambda text: None
-            ) -> dict[str, Any]:
+            seconds: float = 3.) -> dict[str, Any]:
     """Time forward and backward of a plain, a static and a dynamic layer at each value.
 
     Args:
         sweep (Sweep): the layer and the values.
         device, rounds, seconds: for each value, see :func:`compare`.
-        on_point (Callable[[str], object]): told what comes next.
 
     Returns:
         dict: the sweep and ``points``, one for each value, with its layer and rows.
     """
     points = []
     for value in sweep.values:
-        on_point(f'{sweep.quantity} {value}')
         layer = sweep.layer(value)
         variants = {kind: _step(layer, kind, device) for kind in KINDS}
         rows = compare(variants, rounds, warmup=2, seconds=seconds, device=device)
@@ -97,3 +104,25 @@ def table(growth: dict[str, Any]) -> list[str]:
             f'{row["ratio"]:.3f} | {row["ratio_low"]:.3f} - {row["ratio_high"]:.3f}'
             for row in others) + ' |')
     return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--threads', type=int, help='of the CPU')
+    parser.add_argument('--json', type=Path, metavar='OUT')
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    results = suite.record(['python', 'tools/dev/bench_growth.py', *sys.argv[1:]])
+    for sweep in sweeps():
+        results.setdefault('growth', []).append(measure(sweep, args.device))
+        print('\n'.join(table(results['growth'][-1])), end='\n\n', flush=True)
+        if args.json:
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            write_json(args.json, results)
+
+
+if __name__ == '__main__':
+    main()

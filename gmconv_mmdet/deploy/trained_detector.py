@@ -48,7 +48,7 @@ def build_detector(cfg: Config, state: dict, origin: str) -> nn.Module:
     return model
 
 
-def load_detector(config: str | Path, checkpoint: str | Path) -> tuple[Config, nn.Module, dict]:
+def trained_detector(config: str | Path, checkpoint: str | Path) -> tuple[Config, nn.Module, dict]:
     """A trained detector: its config, the model in evaluation mode, and the checkpoint's metadata.
 
     Raises:
