@@ -22,9 +22,9 @@ from ..pretrained.layouts import find_backbone
 from ..pretrained.load import load_pretrained
 from ..pretrained.load_report import LoadReport
 from ..version import __version__
-from .detector import new_detector
 from .fuse import TOLERANCE, feature_difference
 from .plain_config import folded_config
+from .trained_detector import new_detector
 
 
 @dataclass
