@@ -10,10 +10,12 @@ import torch
 
 from ..layers.gaussian_mask import gaussian_mask
 from ..layers.masked_kernel import masked_extent
+from ..messages import markdown_table
+from .reproduce.paper import TABLE_I
 
-# Table I of arXiv 2302.04544, CIFAR-10, per cent, means of three runs. Not measured here.
-PAPER = {(20, 'plain'): 91.58, (20, 'sgm'): 91.85, (20, 'gm'): 91.81,
-         (56, 'plain'): 92.86, (56, 'sgm'): 93.16, (56, 'gm'): 93.28}
+# Not measured here: (model, variant) -> per cent, means of three runs.
+METHODS = {'StdConv': 'plain', 'S-GMConv': 'sgm', 'GMConv': 'gm'}
+PAPER = {(line.model, METHODS[line.method]): line.cifar10 for line in TABLE_I}
 
 
 def report(paths: Sequence[Path], by: str = 'layer') -> str:
@@ -37,37 +39,33 @@ def report(paths: Sequence[Path], by: str = 'layer') -> str:
     lines = [] if not runs else [
         'Test accuracy on CIFAR-10 in per cent after the last epoch, mean ± sample standard '
         'deviation. "paper": Table I of arXiv 2302.04544, 160 epochs, not measured here.', '',
-        *table(['run', 'seeds', 'epochs', 'of the paper\'s', 'accuracy', 'paper', 's / epoch'],
-               accuracies(runs))]
+        *markdown_table(['run', 'seeds', 'epochs', 'of the paper\'s', 'accuracy', 'paper',
+                         's / epoch'], accuracies(runs))]
     masked = {name: group for name, group in runs.items() if group[0]['masks']}
     if masked and by == 'stage':
         lines += ['', 'Masks at the end, stem / layer1 / layer2 / layer3: means over the layers of '
                   'a stage and the seeds, all without sign. "start": sigma at the start; effective '
                   'size: of the plain kernel whose taps are spread as widely, in kernel cells (3: '
                   'the mask is flat, 1: only the centre is left).', '',
-                  *table(['run', 'start', 'sigma', 'moved by weight decay', 'moved by gradients',
-                          'effective size'], by_stage(masked))]
+                  *markdown_table(['run', 'start', 'sigma', 'moved by weight decay',
+                                   'moved by gradients', 'effective size'], by_stage(masked))]
     for name, group in masked.items() if by == 'layer' else ():
         lines += ['', f'Masks of {name} at the end, from sigma '
                   f'{group[0]["settings"]["init_sigma"]:g} at the start, mean over seeds. A '
                   'dynamic layer has two numbers: s1, s2 over test images, and the parts of '
                   'its predictor\'s bias (sigma, ratio).', '',
-                  *table(['layer', 'sigma', 'by weight decay', 'by gradients', 'sum of entries',
-                          'least'], by_layer(group))]
+                  *markdown_table(['layer', 'sigma', 'by weight decay', 'by gradients',
+                                   'sum of entries', 'least'], by_layer(group))]
     if unfinished:
         lines += ['', 'Not finished, and left out: ' + ', '.join(unfinished) + '.']
     return '\n'.join(lines).lstrip('\n')
-
-
-def table(header: Sequence[str], body) -> list[str]:
-    return [f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *body)]
 
 
 def accuracies(runs: dict[str, list[dict]]) -> Iterator[list[str]]:
     for name, group in runs.items():
         settings = group[0]['settings']
         paper = ('' if 'warm_start' in settings or settings['every'] > 1 else
-                 PAPER.get((settings['depth'], settings['variant']), ''))
+                 PAPER.get((f'ResNet-{settings["depth"]}', settings['variant']), ''))
         yield [name, ', '.join(str(run['settings']['seed']) for run in group),
                str(settings['epochs']), f'x {group[0]["schedule_factor"]:.3g}',
                spread([run['accuracy'][-1] for run in group], 2), str(paper),

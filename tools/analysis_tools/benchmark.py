@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from gmconv_mmdet.lab.benchmark import suite, tables
+from gmconv_mmdet.lab.benchmark import suite
 from gmconv_mmdet.lab.benchmark.networks import NETWORKS, VARIANTS
 from gmconv_mmdet.lab.benchmark.targets import verdicts
 from gmconv_mmdet.lab.benchmark.work import PRECISIONS, WORK
@@ -77,8 +77,8 @@ def main() -> int:
             results['runs'].append(suite.run(comparison, args.device, args.rounds, seconds,
                                              on_round=rounds_of(comparison.title())))
             progress('')
-            print(tables.title(results['runs'][-1]), end='\n\n')
-            print('\n'.join(tables.run_table(results['runs'][-1])), end='\n\n', flush=True)
+            print(suite.title(results['runs'][-1]), end='\n\n')
+            print('\n'.join(suite.result_table(results['runs'][-1])), end='\n\n', flush=True)
             save()
     except KeyboardInterrupt:
         print('\nstopped; what was finished is printed and saved', file=sys.stderr)

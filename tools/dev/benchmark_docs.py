@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmconv_mmdet.lab.benchmark import tables
+from gmconv_mmdet.lab.benchmark import suite
 from gmconv_mmdet.lab.benchmark.targets import verdicts
+from gmconv_mmdet.messages import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
 _HEAD = '''# Benchmarks
@@ -52,7 +53,7 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
         if content['runs']:
             lines += ['', f'## {path.stem}', '', *environment_lines(content)]
         for run in content['runs']:
-            lines += ['', f'### {tables.title(run)}', '', *tables.run_table(run)]
+            lines += ['', f'### {suite.title(run)}', '', *suite.result_table(run)]
     sweeps = [(path, content) for path, content in contents if content.get('growth')]
     if sweeps:
         lines += ['', '## As layers grow', '',
@@ -74,12 +75,10 @@ def page(files: Sequence[tuple[Path, dict[str, Any]]], command: str, picture: st
 
 
 def _targets(contents: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
-    yield '| what | results | measured | target | |'
-    yield '| --- | --- | --- | --- | --- |'
     found = [(path, verdict) for path, content in contents for verdict in verdicts(content)]
-    for path, verdict in found:
-        wanted, met = verdict.text().split('target ')[1].split(': ')
-        yield f'| {verdict.what} | {path.stem} | {verdict.value:.3f} | {wanted} | {met} |'
+    yield from markdown_table(['what', 'results', 'measured', 'target', ''], (
+        [verdict.what, path.stem, f'{verdict.value:.3f}',
+         *verdict.text().split('target ')[1].split(': ')] for path, verdict in found))
     if not any('CUDA' in verdict.what for _, verdict in found):
         yield ''
         yield 'Nothing was measured on a GPU yet; `tools/dev/gpu.sh` has the commands for one.'
@@ -141,25 +140,20 @@ def shares_tables(shares: dict[str, Any]) -> list[str]:
     for what, unit in (('training', f'an iteration of {shares["images_per_iteration"]} images'),
                        ('evaluation', 'an image')):
         total = sum(shares[what].values())
-        lines += [_row([what, f'seconds, {unit}', 'share']), _row(['---'] * 3)]
-        lines += [_row([phase, f'{seconds:.3f}', f'{seconds / total:.1%}'])
-                  for phase, seconds in shares[what].items()]
-        lines += [_row(['all', f'{total:.3f}', '100.0%']), '']
+        lines += [*markdown_table([what, f'seconds, {unit}', 'share'], (
+            [phase, f'{seconds:.3f}', f'{seconds / total:.1%}']
+            for phase, seconds in {**shares[what], 'all': total}.items())), '']
     profile = shares['profile']
     lines += [f'First lines of a profile of one training iteration ({profile["seconds"]:.1f} s), '
               'by time in the function itself:', '',
-              _row(['', 'function', 'seconds', 'share']), _row(['---'] * 4)]
-    lines += [_row([str(rank), f'`{line["name"]}`', f'{line["seconds"]:.3f}',
-                     f'{line["share"]:.1%}']) for rank, line in enumerate(profile['lines'][:5], 1)]
+              *markdown_table(['', 'function', 'seconds', 'share'], (
+                  [str(rank), f'`{line["name"]}`', f'{line["seconds"]:.3f}', f'{line["share"]:.1%}']
+                  for rank, line in enumerate(profile['lines'][:5], 1)))]
     first = profile.get('ours')
     if first is not None:
         lines += ['', f'The first line of this package is number {first["rank"]}: `{first["name"]}`, '
                   f'{first["seconds"]:.3f} s, {first["share"]:.2%}.']
     return lines
-
-
-def _row(cells: list[str]) -> str:
-    return f'| {" | ".join(cells)} |'
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from ...conversion import fold_gmconv
 from ...layers import RefConv2d
+from ...messages import markdown_table
 from ...openmmlab.config_file import config_scope, without_weights
 from ..reproduce.paper import TABLE_I, TABLE_II
 from ..reproduce.table import config_folder
@@ -67,19 +68,17 @@ def classifier_cost(config: str | Path | Config, image_size: int) -> Cost:
 
 def cost_table() -> str:
     """Parameters and FLOPs of all lines of Tables I and II beside the paper's, as Markdown."""
-    lines = ['| table | model | method | config | Params (M), paper | here '
-             '| FLOPs (M), paper | here |',
-             '| --- | --- | --- | --- | --- | --- | --- | --- |']
+    lines = []
     for table, results in (('I', TABLE_I), ('II', TABLE_II)):
         for result in results:
             pattern, image_size = _CONFIGS[table, result.model]
             name = pattern.format(_METHODS[result.method])
             cost = classifier_cost(config_folder().parent / f'{name}.py', image_size)
             flops = result.flops_m if table == 'I' else round(1000 * result.flops_g)
-            lines.append(f'| {table} | {result.model} | {result.method} | {name} | '
-                         f'{result.params_m:.2f} | {cost.parameters / 1e6:.6f} | {flops} | '
-                         f'{cost.flops / 1e6:.1f} |')
-    return '\n'.join(lines)
+            lines.append([table, result.model, result.method, name, f'{result.params_m:.2f}',
+                          f'{cost.parameters / 1e6:.6f}', str(flops), f'{cost.flops / 1e6:.1f}'])
+    return '\n'.join(markdown_table(['table', 'model', 'method', 'config', 'Params (M), paper',
+                                     'here', 'FLOPs (M), paper', 'here'], lines))
 
 
 class RefocusedCost(NamedTuple):
@@ -115,11 +114,10 @@ def refocused_cost(config: str | Path) -> RefocusedCost:
 
 def refocused_table() -> str:
     """:class:`RefocusedCost` of RefConv's configs, in millions, as Markdown."""
-    lines = ['| config | RefConv layers | trained (M) | frozen parameters (M) | frozen basis (M) '
-             '| folded (M) | multiply-adds of the maps (M) |',
-             '| --- | --- | --- | --- | --- | --- | --- |']
+    lines = []
     for name in _REFOCUSED:
         layers, *numbers = refocused_cost(config_folder().parent / f'{name}.py')
-        lines.append(f'| {name} | {layers} | '
-                     + ' | '.join(f'{number / 1e6:.3f}' for number in numbers) + ' |')
-    return '\n'.join(lines)
+        lines.append([name, str(layers), *(f'{number / 1e6:.3f}' for number in numbers)])
+    return '\n'.join(markdown_table(
+        ['config', 'RefConv layers', 'trained (M)', 'frozen parameters (M)', 'frozen basis (M)',
+         'folded (M)', 'multiply-adds of the maps (M)'], lines))

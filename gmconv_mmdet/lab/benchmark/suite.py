@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ...messages import markdown_table
 from ..reproduce.history import code_version, environment
 from .compare import compare
 from .memory import held_bytes, peak_bytes
@@ -135,3 +136,23 @@ def _processor() -> str:
     model = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')),
                  platform.machine())
     return f'{model}, {len(os.sched_getaffinity(0))} cores'
+
+
+def title(result: dict[str, Any]) -> str:
+    """A result's settings on one line."""
+    case = Case(**{name: result[name] for name in Case.__dataclass_fields__})
+    where = f'CPU, {result["threads"]} threads' if result['device'] == 'cpu' else 'CUDA'
+    return f'{case.title()} ({where})'
+
+
+def result_table(result: dict[str, Any]) -> list[str]:
+    """Times, their ratios to the first variant, and peak memory, in Markdown."""
+    peaks = result.get('peak_bytes', {})
+    plain = peaks.get(result['rows'][0]['name'])
+    return markdown_table(
+        ['network', 'rounds', 'median (ms)', 'ratio', 'quartiles',
+         *['peak memory (MB)', 'ratio'] * bool(peaks)],
+        ([row['name'], str(row['rounds']), f'{row["seconds"] * 1e3:.1f}', f'{row["ratio"]:.3f}',
+          f'{row["ratio_low"]:.3f} - {row["ratio_high"]:.3f}',
+          *([f'{peaks[row["name"]] / 1e6:.1f}', f'{peaks[row["name"]] / plain:.4f}'] if peaks
+            else [])] for row in result['rows']))

@@ -9,6 +9,7 @@ import torch
 
 from ....files import read_json, write_json
 from ....layers import gaussian_mask
+from ....messages import markdown_table
 from ..paper import COCO_METRICS
 from ..run_folder import RunFolderError
 from .page import page
@@ -147,8 +148,8 @@ def markdown(told: dict) -> str:
              *_shared(told), *difference_tables(told, '## '), '', '## What the masks learned', '']
     lines += [f'* {one["variant"]} seed {one["seed"]}: {one["verdict"]}.' for one in told['masks']]
     for header, body, title in drift_tables(told):
-        lines += ['', f'{title}:', '', *grid(header, body)]
-    lines += ['', '## Runs', '', *grid(*run_table(told)), '',
+        lines += ['', f'{title}:', '', *markdown_table(header, body)]
+    lines += ['', '## Runs', '', *markdown_table(*run_table(told)), '',
               'Environment: ' + '; '.join(f'{key} {value}' for key, value in
                                           told['environment'].items()) + '.', '']
     return '\n'.join(lines)
@@ -158,9 +159,9 @@ def difference_tables(told: dict, level: str = '') -> list[str]:
     """Mean and spread, and paired differences, each under a title (a heading with ``level``)."""
     end = '' if level else ':'
     metrics = measured_metrics(told)
-    return [f'{level}Mean and spread{end}', '', *grid(*measured_table(told, metrics)), '',
+    return [f'{level}Mean and spread{end}', '', *markdown_table(*measured_table(told, metrics)), '',
             f'{level}Differences from {told["baseline"]}, paired by seed{end}', '',
-            *(grid(*difference_table(told, metrics)) if told['differences'] else
+            *(markdown_table(*difference_table(told, metrics)) if told['differences'] else
               ['The baseline or the variants have no finished run.'])]
 
 
@@ -183,10 +184,6 @@ PREFACE = (
     f'pair has no interval. Seeds for {DIFFERENCE}: pairs with which a paired two-sided test at 5 '
     f'% sees a true difference of {DIFFERENCE} AP with a power of 80 %, by the spread seen here. '
     'An interval that holds 0 shows no effect and does not show that there is none.')
-
-
-def grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return [f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *body)]
 
 
 def short_code(code: str) -> str:

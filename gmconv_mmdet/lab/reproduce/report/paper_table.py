@@ -7,10 +7,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ....messages import markdown_table
 from ..paper import COCO_METRICS
 from ..run_folder import RunFolder
 from ..table import Row, paper_results
-from .comparison import grid, short_code
+from .comparison import short_code
 from .paired_stats import Summary, paired_values, summarize
 
 REHEARSAL_WARNING = ('REHEARSAL: a few small images, a few iterations. No number below is a '
@@ -92,14 +93,14 @@ def _header(table: Table) -> list[str]:
 
 
 def _comparison(table: Table, rows: Sequence[Row]) -> list[str]:
-    return grid(['row', *_header(table)], [
+    return markdown_table(['row', *_header(table)], [
         [f'`{row.backbone}`', *(cell for metric in table.metrics for cell in (
             f'{table.paper[row].ap[metric]:.1f}', _text(table.measured(row, metric))))]
         for row in rows])
 
 
 def _gains(table: Table, rows: Sequence[Row]) -> list[str]:
-    return grid(['row', 'baseline', *_header(table)], [
+    return markdown_table(['row', 'baseline', *_header(table)], [
         [f'`{row.backbone}`', f'`{row.baseline.backbone}`',
          *(cell for metric in table.metrics for cell in (
              f'{table.paper_gain(row, metric):+.1f}', _text(table.gain(row, metric), '+')))]
@@ -128,8 +129,8 @@ def _sources(table: Table, folder: Path) -> list[str]:
                 link('result', run.result), '; '.join(notes)])
     if not body:
         return ['No run is finished.']
-    lines = grid(['row', 'seed', 'config', 'log', 'checkpoint (SHA-256)', 'code', 'environment',
-                   'all of it', 'notes'], body)
+    lines = markdown_table(['row', 'seed', 'config', 'log', 'checkpoint (SHA-256)', 'code',
+                            'environment', 'all of it', 'notes'], body)
     for facts, number in environments.items():
         lines += ['', f'Environment {number}: ' + '; '.join(
             f'{key} {value}' for key, value in facts) + '.']
