@@ -5,11 +5,10 @@ custom_hooks = [*_base_.custom_hooks, dict(type='SigmaLogHook'), dict(type='Safe
 
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='GMBackbone',
+        base='CSPNeXt',
         gm_stem='dynamic',
-        gm_body='static',
-        backbone=_base_.model.backbone))  # with its start weights
+        gm_body='static'))
 
 # AdamW's weight decay of 0.05 over 300 epochs would take every sigma to 0, whatever the images say.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(sigma=dict(decay_mult=0))))

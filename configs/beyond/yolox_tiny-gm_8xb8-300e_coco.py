@@ -5,12 +5,11 @@ custom_hooks = [*_base_.custom_hooks, dict(type='SigmaLogHook'), dict(type='Safe
 
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='GMBackbone',
+        base='CSPDarknet',
         gm_stem='dynamic',
         gm_body='static',
-        gm_cfg=dict(input_scale=60),  # YOLOX does not normalise: pixels of 0 to 255
-        backbone=_base_.model.backbone))
+        gm_cfg=dict(input_scale=60)))  # YOLOX does not normalise: pixels of 0 to 255
 
 # Weight decay would take sigmas towards 0 over 300 epochs, whatever the images say.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(sigma=dict(decay_mult=0))))

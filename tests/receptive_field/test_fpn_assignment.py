@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmengine.config import Config
@@ -19,6 +19,7 @@ from gmconv_mmdet.receptive_field.fpn_assignment import (
 from ..detector_config import detector
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(1, 2000), st.floats(1, 2000)), min_size=1, max_size=30),
        st.integers(1, 5))
 def test_levels_are_mmdets(sizes, count):

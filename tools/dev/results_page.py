@@ -14,18 +14,14 @@ from collections import defaultdict
 from pathlib import Path
 
 from gmconv_mmdet.lab.cifar10_report import report
-from gmconv_mmdet.lab.reproduce.report.comparison import (
-    difference_tables,
-    grid,
-    read_results,
-    summary,
-)
+from gmconv_mmdet.lab.reproduce.report.comparison import difference_tables, read_results, summary
 from gmconv_mmdet.lab.reproduce.report.page import difference_picture
 from gmconv_mmdet.lab.reproduce.report.paired_stats import (
     paired_difference,
     paired_values,
     summarize,
 )
+from gmconv_mmdet.messages import markdown_table
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
 
@@ -88,7 +84,7 @@ def fields(docs: Path, name: str) -> str:
     header = ['map/objects', 'variant', 'seeds']
     for *_, title in FIELD_NUMBERS:
         header += [title, 'difference']
-    return '\n'.join(grid(header, body))
+    return '\n'.join(markdown_table(header, body))
 
 
 SECTIONS = {'deeppcb': detection, 'deeppcb-refconv': detection, 'recipe': classification,

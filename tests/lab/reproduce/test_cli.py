@@ -45,7 +45,7 @@ def test_a_full_run_wants_coco_2017(capsys, tmp_path, small_coco):
     status, out = run(capsys, 'run', '--table', 'III', '--rows', 'faster-rcnn_r50', '--data-root',
                       small_coco, '--gpus', 0, '--work-root', tmp_path / 'work')
     assert status == 1 and '--rehearse tries the machinery on any' in out
-    assert 'classes without a category' in out and not (tmp_path / 'work').exists()
+    assert 'there is no metainfo' in out and not (tmp_path / 'work').exists()
 
 
 @pytest.mark.slow
