@@ -11,6 +11,9 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
+from docutils import nodes  # noqa: E402
+from docutils.utils.math.latex2mathml import tex2mathml  # noqa: E402
+
 from gmconv_mmdet.version import __version__ as release  # noqa: E402
 
 project = 'gmconv_mmdet'
@@ -38,6 +41,7 @@ html_theme = 'furo'
 html_title = f'gmconv_mmdet {release}'
 html_extra_path = ['_root']  # index.html, which leads to docs/index.html
 html_copy_source = False
+html_math_renderer = 'mathml'  # MathJax would be fetched from the internet
 
 
 def resolve_short_name(app, env, node, contnode):
@@ -61,6 +65,15 @@ def escape_stars(app, what, name, obj, options, lines):
     lines[:] = [line.replace('*args, **kwargs:', 'args, kwargs:') for line in lines]
 
 
+def visit_math(self, node):
+    block = node.tagname == 'math_block'
+    if block:
+        self.body.append(self.starttag(node, 'div', CLASS='math'))
+    self.body.append(tex2mathml(node.astext(), as_block=block) + ('</div>' if block else ''))
+    raise nodes.SkipNode
+
+
 def setup(app):
+    app.add_html_math_renderer('mathml', (visit_math, None), (visit_math, None))
     app.connect('missing-reference', resolve_short_name)
     app.connect('autodoc-process-docstring', escape_stars, priority=400)  # before Napoleon
