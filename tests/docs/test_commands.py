@@ -27,7 +27,8 @@ BLOCK = re.compile(r'^```([^\n]*)\n(.*?)^```|(?<=\n\n)((?:    [^\n]*\n)+)', re.M
 ASSIGNMENT = re.compile(r'[A-Z_]+=')
 PYTHON = {'python', 'python3'}
 # Programs of others, whose options are theirs. Each use was tried by hand when it was written.
-OTHERS = {'pip', 'mim', 'globox', 'git', 'grep', 'sed', 'pip-audit', 'cd', 'export', 'source', 'conda', 'pytest'}
+OTHERS = {'pip', 'mim', 'globox', 'git', 'grep', 'sed', 'pip-audit', 'cd', 'export', 'source', 'conda',
+          'pytest'}
 LAUNCHERS = {'unshare', 'torchrun', 'nohup', 'nice'}
 
 

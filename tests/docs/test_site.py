@@ -1,4 +1,4 @@
-"""The site of docs/: built as CONTRIBUTING.md says, warnings (dead links and anchors among them) as errors."""
+"""The site of docs/: built as CONTRIBUTING.md says, warnings (dead links too) as errors."""
 from __future__ import annotations
 
 import importlib.util

@@ -32,6 +32,17 @@ def without_paths(text: str, folder: Path) -> str:
     return re.sub(r'\x1b\[[\d;]*m', '', text)
 
 
+def joined_streams(outputs: list) -> list:
+    """Text that came in several pieces as one."""
+    joined: list = []
+    for output in outputs:
+        if output.output_type == 'stream' and joined and joined[-1].get('name') == output.name:
+            joined[-1]['text'] += output['text']
+        else:
+            joined.append(output)
+    return joined
+
+
 def execute(source: Path, out: Path) -> float:
     """Returns the seconds it took.
 
@@ -49,6 +60,8 @@ def execute(source: Path, out: Path) -> float:
     seconds = time.monotonic() - start
     for cell in notebook.cells:
         cell.metadata.pop('execution', None)
+        if 'outputs' in cell:
+            cell.outputs = joined_streams(cell.outputs)
         for output in cell.get('outputs', []):
             if 'text' in output:
                 output['text'] = without_paths(output['text'], folder)
