@@ -22,7 +22,7 @@ def our_names() -> set[str]:
                   for value in vars(module).values()
                   if isinstance(value, mmengine.registry.Registry)]
     return {name for registry in registries for name, entry in registry.module_dict.items()
-            if entry.__module__.partition('.')[0] == PACKAGE}
+            if str(getattr(entry, '__module__', '')).partition('.')[0] == PACKAGE}
 
 
 def names_in(node: Any) -> Iterator[str]:

@@ -39,8 +39,9 @@ def registered() -> dict[str, type]:
 
 def _ours(cfg: Config) -> Iterator[str]:
     """The types in a config that this package registers."""
+    # functools.partial, which some register, has no __module__ in Python 3.8.
     ours = {name for name, kind in registered().items()
-            if kind.__module__.startswith('gmconv_mmdet')}
+            if str(getattr(kind, '__module__', '')).startswith('gmconv_mmdet')}
     for _, node in find_key(cfg._cfg_dict, 'type'):
         if isinstance(node['type'], str) and node['type'].rpartition('.')[2] in ours:
             yield node['type']

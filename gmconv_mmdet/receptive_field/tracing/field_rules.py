@@ -518,7 +518,11 @@ def _combine(dims: Sequence[Dim], parts: Sequence[TensorField]) -> Tuple[Tuple, 
 
 @rule('_to_copy', 'native_dropout', 'glu', 'hardswish_', 'hardswish', '_prelu_kernel', 'detach',
       'alias', 'lift_fresh', 'contiguous', 'to', 'view_as', 'nan_to_num', 'dropout',
-      'rrelu_with_noise', 'as_strided_', 'clone')
+      'rrelu_with_noise', 'as_strided_', 'clone',
+      # Activations that torch 2.1 and before do not tag as pointwise.
+      'hardtanh', 'hardtanh_', 'leaky_relu', 'leaky_relu_', 'elu', 'elu_', 'relu6_', 'silu_',
+      'gelu_', 'mish_', 'hardsigmoid_', 'celu_', 'selu_', 'threshold_', 'softplus', 'prelu',
+      'log_sigmoid_forward', 'rrelu_')
 def _elementwise(call: Call) -> TensorField:
     out, fields = call.first_out, call.fields()
     if call.name == 'glu':
