@@ -46,3 +46,13 @@ def skip_without_autocast(dtype):
             F.conv2d(torch.ones(1, 1, 3, 3, dtype=dtype), torch.ones(1, 1, 3, 3, dtype=dtype))
     except RuntimeError as error:
         pytest.skip(f'torch {torch.__version__}: {error}'.splitlines()[0])
+
+
+def on_one_process(model_cfg: dict) -> dict:
+    """SyncBN as MMEngine's runner makes it on one process; changes the config and returns it."""
+    for key, value in model_cfg.items():
+        if isinstance(value, dict):
+            on_one_process(value)
+        elif value == 'SyncBN':
+            model_cfg[key] = 'BN'
+    return model_cfg

@@ -42,7 +42,7 @@ def _ours(cfg: Config) -> Iterator[str]:
     # functools.partial, which some register, has no __module__ in Python 3.8.
     ours = {name for name, kind in registered().items()
             if str(getattr(kind, '__module__', '')).startswith('gmconv_mmdet')}
-    for _, node in find_key(cfg._cfg_dict, 'type'):
+    for _, node in find_key(dict(cfg.items()), 'type'):
         if isinstance(node['type'], str) and node['type'].rpartition('.')[2] in ours:
             yield node['type']
 

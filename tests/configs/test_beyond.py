@@ -18,6 +18,8 @@ from gmconv_mmdet import fold_gmconv
 from gmconv_mmdet.layers.find_layers import gm_layers
 from gmconv_mmdet.openmmlab.config_file import without_weights
 
+from ..networks import on_one_process
+
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'beyond'
 # config -> the plain one, number of static masks, the stem
 CONFIGS = {
@@ -36,22 +38,10 @@ def load(name) -> Config:
     return copy.deepcopy(_load(name))
 
 
-def on_one_process(cfg: Config) -> Config:
-    """SyncBN as MMEngine's runner makes it on one process."""
-    def swap(part):
-        for key, value in part.items():
-            if isinstance(value, dict):
-                swap(value)
-            elif value == 'SyncBN':
-                part[key] = 'BN'
-    swap(cfg.model)
-    return cfg
-
-
 def build(cfg: Config):
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    return MODELS.build(without_weights(on_one_process(cfg).model))
+    return MODELS.build(without_weights(on_one_process(cfg.model)))
 
 
 @pytest.fixture(scope='module', autouse=True)

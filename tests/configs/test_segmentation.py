@@ -13,6 +13,8 @@ from mmengine.runner import Runner
 
 from gmconv_mmdet import GMConv2d, RefConv2d, fold_gmconv
 
+from ..networks import on_one_process
+
 cv2 = pytest.importorskip('cv2')
 try:
     with warnings.catch_warnings():
@@ -66,14 +68,8 @@ def stock_config():
 
 def narrow(cfg: Config) -> Config:
     """SyncBN as MMEngine's runner makes it on one process, no start weights from the internet."""
-    def swap(part):
-        for key, value in part.items():
-            if isinstance(value, dict):
-                swap(value)
-            elif value == 'SyncBN':
-                part[key] = 'BN'
     cfg.model.pretrained = None
-    swap(cfg.model)
+    on_one_process(cfg.model)
     return cfg
 
 

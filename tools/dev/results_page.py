@@ -74,10 +74,7 @@ def fields(docs: Path, name: str) -> str:
             spread = '' if found.spread is None else f' ± {found.spread:.{digits}f}'
             difference = paired_difference(paired_values(own, plain))
             cells += [f'{found.mean:.{digits}f}{spread}',
-                      '' if model == 'plain' or difference is None else
-                      f'{difference.mean:+.{digits}f} (no interval)' if difference.low is None else
-                      f'{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, '
-                      f'{difference.high:+.{digits}f}]']
+                      '' if model == 'plain' or difference is None else difference.text(digits)]
         body.append([where, model, ' '.join(map(str, sorted(own))), *cells])
     if not body:
         return ''

@@ -516,13 +516,12 @@ def _combine(dims: Sequence[Dim], parts: Sequence[TensorField]) -> Tuple[Tuple, 
 
 # Elementwise without ATen's pointwise tag, and data movement
 
-@rule('_to_copy', 'native_dropout', 'glu', 'hardswish_', 'hardswish', '_prelu_kernel', 'detach',
-      'alias', 'lift_fresh', 'contiguous', 'to', 'view_as', 'nan_to_num', 'dropout',
-      'rrelu_with_noise', 'as_strided_', 'clone',
-      # Activations that torch 2.1 and before do not tag as pointwise.
-      'hardtanh', 'hardtanh_', 'leaky_relu', 'leaky_relu_', 'elu', 'elu_', 'relu6_', 'silu_',
-      'gelu_', 'mish_', 'hardsigmoid_', 'celu_', 'selu_', 'threshold_', 'softplus', 'prelu',
-      'log_sigmoid_forward', 'rrelu_')
+@rule('_to_copy', 'native_dropout', 'glu', 'hardswish', '_prelu_kernel', 'detach', 'alias',
+      'lift_fresh', 'contiguous', 'to', 'view_as', 'nan_to_num', 'dropout', 'rrelu_with_noise',
+      'as_strided_', 'clone',
+      # Activations that torch 2.1 and before do not tag as pointwise, or not in place.
+      'hardtanh', 'leaky_relu', 'elu', 'relu6', 'silu', 'gelu', 'mish', 'hardsigmoid', 'celu',
+      'selu', 'threshold', 'softplus', 'prelu', 'log_sigmoid_forward', 'rrelu')
 def _elementwise(call: Call) -> TensorField:
     out, fields = call.first_out, call.fields()
     if call.name == 'glu':

@@ -13,7 +13,7 @@ from ....messages import markdown_table
 from ..paper import COCO_METRICS
 from ..run_folder import RunFolderError
 from .page import page
-from .paired_stats import paired_difference, paired_values, seeds_needed, summarize
+from .paired_stats import Difference, paired_difference, paired_values, seeds_needed, summarize
 
 DIFFERENCE = 0.5  # of AP, in points: what seeds are counted for
 LEARNED = 0.01  # of a sigma's start; less by gradients is nothing
@@ -207,11 +207,7 @@ def measured_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], list[
 
 def difference_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     def cell(one: dict | None) -> str:
-        if one is None:
-            return ''
-        if one['low'] is None:
-            return f'{one["mean"]:+.2f} (no interval)'
-        return f'{one["mean"]:+.2f} [{one["low"]:+.2f}, {one["high"]:+.2f}]'
+        return '' if one is None else Difference(*(one[key] for key in Difference._fields)).text()
 
     body = []
     for one in told['differences']:

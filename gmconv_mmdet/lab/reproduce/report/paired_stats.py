@@ -34,6 +34,11 @@ class Difference(NamedTuple):
     low: Optional[float]  # ends of the interval; None for one pair
     high: Optional[float]
 
+    def text(self, digits: int = 2) -> str:
+        if self.low is None:
+            return f'{self.mean:+.{digits}f} (no interval)'
+        return f'{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]'
+
 
 def summarize(values: Sequence[float]) -> Summary | None:
     """Mean and sample standard deviation; None without values."""
