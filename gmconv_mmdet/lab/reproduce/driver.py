@@ -1,4 +1,4 @@
-"""Runs the rows of a table through mmdet's tools, one after the other, and survives its own death.
+"""Runs variants through mmdet's tools, one after the other, and survives its own death.
 
 All state is in the runs' folders (:mod:`.run_folder`). The driver only ever asks what is there and
 does what is missing: config, epochs, test, result. So it may be killed and started again at will.
@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Optional, TextIO, Tuple
+from typing import NamedTuple, Optional, TextIO
 
 from mmengine.config import Config
 
@@ -25,13 +25,22 @@ import gmconv_mmdet
 from ...checkpoints.fetch import sha256
 from ...files import FolderBusy, folder_lock, read_json, write_json, write_text
 from ...openmmlab.mim_files import shipped
+from ...preflight import datasets
+from ...preflight.classes import head_classes
 from . import history, preflight
 from .paper import COCO_METRICS
 from .processes import Interrupted, phase_mark, progress, run_supervised, tail
-from .run_folder import SCHEMA, Recipe, RunFolder, RunFolderError
-from .table import REHEARSAL_EPOCHS, backbone_weights
+from .run_folder import SCHEMA, RunFolder, RunFolderError
+from .variants import (
+    Comparison,
+    Variant,
+    backbone_weights,
+    config_hash,
+    quietly,
+    variant_config,
+    write_initial_weights,
+)
 
-LAUNCHERS = ('none', 'pytorch', 'slurm')
 # How long to wait for the child of a killed driver. torchrun gives its workers 30 s to end.
 LOCK_WAIT_SECONDS = 60
 _TAIL_LINES = 25
@@ -40,41 +49,22 @@ _MMDET_METRICS = dict(zip(COCO_METRICS, ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mA
 
 class LaunchOptions(NamedTuple):
     """Where processes run."""
-    gpus: int = 1  # in total; 0: the CPU
-    launcher: str = 'none'
-    gpus_per_node: int = 8  # Slurm
-    srun_args: Tuple[str, ...] = ()  # Slurm: partition and the like
-    nodes: int = 1  # torchrun: on more than one, trainings are started by hand
-    rendezvous: Optional[str] = None  # torchrun on several nodes: host:port of one of them
+    gpus: int = 1  # of this machine; 0: the CPU
     threads: Optional[int] = None  # of each process on the CPU; None leaves it to OpenMP
     jobs: int = 1  # runs at a time
-
-    def on_this_node(self) -> LaunchOptions:
-        """The part of torchrun on one of several nodes; Slurm starts processes everywhere."""
-        return self._replace(gpus=self.gpus // self.nodes, nodes=1)
 
 
 class RunFailed(Exception):
     """One run can't be finished; the text says why."""
 
 
-def launch_command(tool: Path, arguments: Sequence[str], options: LaunchOptions) -> list[str]:
-    """The command that runs one of mmdet's tools, as mmdet's own ``dist_train.sh`` and
-    ``slurm_train.sh`` do."""
+def launch_command(tool: Path, arguments: Sequence[str], gpus: int) -> list[str]:
+    """The command that runs one of mmdet's tools; for several GPUs as mmdet's ``dist_train.sh``."""
     call = [str(tool), *arguments]
-    if options.launcher == 'none':
+    if gpus < 2:
         return [sys.executable, *call]
-    if options.launcher == 'pytorch':
-        # Several nodes: the same command on each, whichever is first makes the others' ranks.
-        where = (['--standalone'] if options.nodes == 1 else
-                 [f'--nnodes={options.nodes}', '--rdzv_backend=c10d',
-                  f'--rdzv_endpoint={options.rendezvous}'])
-        return [sys.executable, '-m', 'torch.distributed.run', *where,
-                f'--nproc_per_node={options.gpus // options.nodes}', *call, '--launcher', 'pytorch']
-    per_node = min(options.gpus, options.gpus_per_node)
-    return ['srun', f'--ntasks={options.gpus}', f'--ntasks-per-node={per_node}',
-            f'--gres=gpu:{per_node}', '--kill-on-bad-exit=1', *options.srun_args,
-            sys.executable, '-u', *call, '--launcher', 'slurm']
+    return [sys.executable, '-m', 'torch.distributed.run', '--standalone',
+            f'--nproc_per_node={gpus}', *call, '--launcher', 'pytorch']
 
 
 def child_environment(gpus: int, threads: int | None = None) -> dict[str, str]:
@@ -111,15 +101,15 @@ class Driver:
     """Makes runs.
 
     Args:
-        recipe (Recipe): what runs are made of: the rows of a table, or a config and its variants.
+        comparison (Comparison): what runs are of.
         launch (LaunchOptions): where.
         screen (Screen): what the user sees.
         poll_seconds (float): how often a running process is looked after.
     """
 
-    def __init__(self, recipe: Recipe, launch: LaunchOptions, screen: Screen,
+    def __init__(self, comparison: Comparison, launch: LaunchOptions, screen: Screen,
                  poll_seconds: float = 1.0) -> None:
-        self.recipe, self.launch, self.screen = recipe, launch, screen
+        self.comparison, self.launch, self.screen = comparison, launch, screen
         self.poll_seconds = poll_seconds
         self.results: Path | None = None  # finished runs' results are copied there
         self.code_version = history.code_version()
@@ -134,26 +124,30 @@ class Driver:
         Raises:
             PreflightError: with all problems.
         """
-        problems = preflight.check_gpus(self.launch.on_this_node().gpus, self.launch.launcher)
-        problems += preflight.check_disk(runs[0].path.parent, [getattr(run.row, 'detector', None)
-                                                               for run in runs])
-        of_runs = [(run.row, self.recipe.config(run)) for run in runs]
+        problems = preflight.check_gpus(self.launch.gpus)
+        of_runs = [(run.variant, self.config(run.variant, run.seed)) for run in runs]
+        problems += preflight.check_disk(runs[0].path.parent, len(runs), of_runs[-1][1])
         for _, cfg in of_runs:  # each seed may start from its own
             problems += preflight.check_start(cfg)
         configs = dict(of_runs)
-        for cfg in {preflight.data_of(cfg): cfg for cfg in configs.values()}.values():
+        for cfg in {_data_of(cfg): cfg for cfg in configs.values()}.values():
             problems += preflight.check_training(cfg)
-            problems += preflight.check_data(
-                cfg, image_mode,
+            problems += datasets.check_data(
+                cfg, 'all' if image_mode == 'all' else 'heads',
                 lambda what, i, total: self.screen.status(f'preflight: {what}, image {i}/{total}'),
-                self.recipe.expected_images(runs[0].rehearsal),
                 lambda text: self.screen.say(f'preflight: {text}'))
         # Both detectors of a backbone load the same.
-        backbones = {str(cfg.model.get('backbone')): (row, cfg) for row, cfg in configs.items()}
-        for row, cfg in backbones.values():
-            problems += preflight.check_weights(cfg, row.name)
+        backbones = {str(cfg.model.get('backbone')): (variant, cfg)
+                     for variant, cfg in configs.items()}
+        for variant, cfg in backbones.values():
+            problems += preflight.check_weights(cfg, variant.name)
         if problems:
             raise preflight.PreflightError(list(dict.fromkeys(problems)))
+
+    def config(self, variant: Variant, seed: int) -> Config:
+        """The config of a run, without its initial weights."""
+        with quietly():
+            return variant_config(variant, seed, self.comparison)
 
     def prepare(self, run: RunFolder) -> Config:
         """Make a run's folder, or take up the one that is there, and return the run's config.
@@ -162,10 +156,10 @@ class Driver:
             RunFolderError: the folder was begun with other settings.
         """
         with self._building:
-            cfg = self.recipe.config(run)
+            cfg = self.config(run.variant, run.seed)
             settings = dict(
-                schema=SCHEMA, row=run.row.name, seed=run.seed, rehearsal=run.rehearsal,
-                **self.recipe.settings(run, cfg),
+                schema=SCHEMA, row=run.variant.name, seed=run.seed,
+                baseline=run.variant.baseline, config=config_hash(cfg),
                 batch_size=max(1, self.launch.gpus) * cfg.train_dataloader.batch_size,
                 weights=backbone_weights(cfg))
             run.path.mkdir(parents=True, exist_ok=True)
@@ -180,32 +174,39 @@ class Driver:
                                          f'{"; ".join(changed)}. Use those, name another folder of '
                                          'runs, or move this one away')
             if not run.config.exists():
-                self.recipe.complete(run, cfg)
+                self._write_start(run, cfg)
                 write_text(run.config, cfg.pretty_text)
         return Config.fromfile(run.config)
+
+    def _write_start(self, run: RunFolder, cfg: Config) -> None:
+        """Initial weights in common with the baseline, unless the config brings a detector."""
+        paired = 'the config\'s load_from: the whole detector'
+        if not cfg.get('load_from'):
+            baseline = self.config(self.comparison.baseline_of(run.variant), run.seed)
+            with quietly():
+                paired = write_initial_weights(cfg, baseline, run.initial)
+            cfg.load_from = str(run.initial)
+        write_json(run.path / 'paired.json', dict(initial_weights=paired))
 
     def commands(self, run: RunFolder) -> list[list[str]]:
         """The commands that are left for a run, for whoever wants to start them by hand."""
         cfg = self.prepare(run)
         last = cfg.train_cfg.max_epochs
         epoch, checkpoint = run.newest_checkpoint()
-        train = [self._train_command(run, last, last, checkpoint)] if epoch < last else []
+        train = [self._train_command(run, checkpoint)] if epoch < last else []
         # Not where this program looks for a test: whose checkpoint it is isn't known.
         return [*train, self._test_command(run, run.train_dir / f'epoch_{last}.pth',
                                            run.test_dir / 'by hand')]
 
-    def _train_command(self, run: RunFolder, until: int, last: int,
-                       checkpoint: Path | None) -> list[str]:
+    def _train_command(self, run: RunFolder, checkpoint: Path | None) -> list[str]:
         arguments = [str(run.config), '--work-dir', str(run.train_dir)]
         if checkpoint is not None:
             arguments += ['--resume', str(checkpoint)]
-        if until != last:
-            arguments += ['--cfg-options', f'train_cfg.max_epochs={until}']
-        return launch_command(shipped('tools/train.py', 'mmdet'), arguments, self.launch)
+        return launch_command(shipped('tools/train.py', 'mmdet'), arguments, self.launch.gpus)
 
     def _test_command(self, run: RunFolder, checkpoint: Path, folder: Path) -> list[str]:
         arguments = [str(run.config), str(checkpoint), '--work-dir', str(folder)]
-        return launch_command(shipped('tools/test.py', 'mmdet'), arguments, self.launch.on_this_node())
+        return launch_command(shipped('tools/test.py', 'mmdet'), arguments, self.launch.gpus)
 
     def run(self, runs: Sequence[RunFolder], keep_going: bool = False) -> list[RunFolder]:
         """Make all runs that are not finished.
@@ -276,25 +277,16 @@ class Driver:
     def _train(self, run: RunFolder, cfg: Config, place: str, lock: int) -> Path:
         """Train what is left; returns the last epoch's checkpoint."""
         last = cfg.train_cfg.max_epochs
-        # A rehearsal stops once on its way, so that every row is resumed.
-        targets = range(1, REHEARSAL_EPOCHS + 1) if run.rehearsal else [last]
         epoch, checkpoint = run.newest_checkpoint()
-        for until in targets:
-            if epoch >= until:
-                continue
-            if self.launch.nodes > 1:
-                command = shlex.join(self._train_command(run, last, last, checkpoint))
-                raise RunFailed('training on several nodes is started by hand. Give this on each '
-                                'of them, and when it has ended this program once more:\n'
-                                f'    {command}')
+        if epoch < last:
             self.screen.say(f'{place}: training, ' + (f'resumed after epoch {epoch} of {last}'
                                                       if epoch else f'{last} epochs'))
-            self._launch(run, 'train', self._train_command(run, until, last, checkpoint), place,
-                         lock, after_epoch=epoch)
+            self._launch(run, 'train', self._train_command(run, checkpoint), place, lock,
+                         after_epoch=epoch)
             epoch, checkpoint = run.newest_checkpoint()
-            if epoch < until:
-                raise RunFailed(f'training ended without an error, but {run.train_dir} holds no '
-                                f'complete checkpoint of epoch {until}')
+        if epoch < last:
+            raise RunFailed(f'training ended without an error, but {run.train_dir} holds no '
+                            f'complete checkpoint of epoch {last}')
         return checkpoint
 
     def _test(self, run: RunFolder, checkpoint: Path, place: str, lock: int) -> dict:
@@ -323,7 +315,7 @@ class Driver:
         status = run_supervised(
             command, run.output, child_environment(self.launch.gpus, self.launch.threads),
             lock, lambda: self._show(run, place),
-            launcher=self.launch.launcher != 'none', on_start=on_start,
+            launcher=self.launch.gpus > 1, on_start=on_start,
             poll_seconds=self.poll_seconds)
         run.note_launch(event='end', time=_now(), phase=phase, status=status,
                         seconds=round(time.monotonic() - begun, 1))
@@ -352,13 +344,14 @@ class Driver:
         relative = {'config': run.config, 'output': run.output, 'launches': run.launches,
                     'checkpoint': checkpoint}
         with self._building:
-            facts = self.recipe.record(run, cfg, checkpoint)
+            facts = self._facts(run, cfg, checkpoint)
         write_json(run.result, dict(
-            schema=SCHEMA, row=run.row.name, seed=run.seed, rehearsal=run.rehearsal,
-            metrics=values, notes=notes, **facts,
+            schema=SCHEMA, row=run.variant.name, seed=run.seed, metrics=values, notes=notes,
+            **facts,
             files={name: str(path.relative_to(run.path)) for name, path in relative.items()},
             checkpoint_sha256=sha256(checkpoint), config_sha256=sha256(run.config),
-            val_annotations=str(annotations), val_annotations_sha256=sha256(annotations),
+            val_annotations=str(annotations), val_images=len(read_json(annotations)['images']),
+            val_annotations_sha256=sha256(annotations),
             batch_size=read_json(run.settings)['batch_size'], gpus=self.launch.gpus,
             threads=self.launch.threads, evaluator=cfg.test_evaluator.type,
             weights=backbone_weights(cfg), epochs=cfg.train_cfg.max_epochs,
@@ -366,6 +359,30 @@ class Driver:
             code=sorted({entry['code'] for entry in launches if 'code' in entry}),
             seconds=round(sum(entry.get('seconds', 0) for entry in launches), 1),
             environment=self._environment, finished=_now()))
+
+    def _facts(self, run: RunFolder, cfg: Config, checkpoint: Path) -> dict:
+        """What a result says beside metrics and files."""
+        variant = run.variant
+        paired = read_json(run.path / 'paired.json') or {}
+        try:
+            with quietly():
+                samples = history.sample_detections(cfg, checkpoint)
+        except Exception as error:  # pictures: no reason to lose a run, whatever the data are
+            samples = [dict(error=f'{type(error).__name__}: {error}')]
+        return dict(
+            variant=variant.name, order=self.comparison.variants.index(variant),
+            baseline=variant.baseline, base_config=variant.config.name,
+            overrides=list(variant.overrides), shared_overrides=list(self.comparison.options),
+            plain_twin=variant.is_plain_twin, paired=paired.get('initial_weights'),
+            masks=dict(initial=history.trained_masks(run.initial, cfg) if run.initial.exists()
+                       else [], final=history.trained_masks(checkpoint, cfg)),
+            samples=samples)
+
+
+def _data_of(cfg: Config) -> str:
+    """What the checks of data look at, to check each data set once."""
+    return str([(loader.dataset, loader.batch_size) for loader in
+                (cfg.train_dataloader, cfg.val_dataloader)] + list(head_classes(cfg.model)))
 
 
 def read_test_metrics(test_dir: Path) -> dict | None:

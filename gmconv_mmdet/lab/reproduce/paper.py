@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+# What the paper compares a backbone with: else with the plain ResNet-50.
+BASELINES = {'r50': 'r50', 'r50-gm-stem-l1-dcn-l2-l4': 'r50-dcn-l2-l4'}
+COCO_2017_VAL_IMAGES = 5000
 COCO_METRICS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL')
 
 
@@ -35,6 +38,15 @@ class DetectionResult(NamedTuple):
     detector: str  # 'faster-rcnn' or 'cascade-rcnn'
     backbone: str  # the row's name in configs/gmconv
     ap: dict[str, float]  # metric -> value; metrics which a table doesn't print are absent
+
+    @property
+    def name(self) -> str:
+        return f'{self.detector}_{self.backbone}'
+
+    @property
+    def baseline(self) -> str:
+        """The name of the row that the paper calls a gain against; a baseline's is its own."""
+        return f'{self.detector}_{BASELINES.get(self.backbone, "r50")}'
 
 
 TABLE_I = (
@@ -100,3 +112,12 @@ TABLE_V = tuple(_detection(detector, backbone, _BY_SIZE, *values)
 ))
 
 DETECTION_TABLES = {'III': TABLE_III, 'V': TABLE_V}
+
+
+def printed_ap(name: str) -> dict[str, float]:
+    """What the paper prints for a row, in both tables; empty for what isn't a row."""
+    found: dict[str, float] = {}
+    for row in (*TABLE_V, *TABLE_III):
+        if row.name == name:
+            found.update(row.ap)
+    return found

@@ -3,27 +3,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from ...checkpoints.whole_checkpoint import is_whole_checkpoint
-from ...preflight import datasets
-from ...preflight.annotation_file import read_annotations
-from ...preflight.classes import head_classes
 from ...pretrained import load_pretrained
-from .table import CocoFolder, backbone_weights
+from .variants import MASKED, backbone_weights
 
-# A checkpoint holds weights and momentum in fp32: 4 x 2 bytes for 42, 69 (Cascade R-CNN) million
-# parameters. A run keeps two and writes a third.
-_CHECKPOINT_GB = {'faster-rcnn': 0.34, 'cascade-rcnn': 0.56}
-_CHECKPOINTS_AT_ONCE = 3
-_WAY_OUT = ('--data-root names the folder that holds annotations/ and the image folders; '
-            '--train-annotations and --val-annotations name files of other names. With --config, '
-            'correct its dataloaders', '--train-images and --val-images name folders of other names. '
-            'With --config, correct its dataloaders')
+_CHECKPOINTS_AT_ONCE = 3  # a run keeps two and writes a third
 
 
 class PreflightError(Exception):
@@ -38,52 +29,6 @@ class PreflightError(Exception):
         number = f'{len(self.problems)} problem{"s" if len(self.problems) > 1 else ""}'
         super().__init__(f'{number} found before the first iteration:\n' + '\n'.join(
             f'{i}. {problem}' for i, problem in enumerate(self.problems, 1)))
-
-
-def annotated_classes(data: CocoFolder) -> tuple[str, ...] | None:
-    """The names of the categories that a data set is annotated with, in its order; None where its
-    annotations can't be read."""
-    content, _ = read_annotations(data.path('train_annotations'), _WAY_OUT[0])
-    if content is None or not all(isinstance(entry, dict) for entry in content['categories']):
-        return None
-    return tuple(str(category.get('name')) for category in content['categories'])
-
-
-def data_of(cfg: Config) -> str:
-    """What :func:`check_data` looks at, to check each data set once."""
-    return str([(loader.dataset, loader.batch_size) for loader in
-                (cfg.train_dataloader, cfg.val_dataloader)] + list(head_classes(cfg.model)))
-
-
-def check_data(cfg: Config, image_mode: str = 'sample',
-               progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-               number_of_images: dict[str, int] | None = None,
-               remark: Callable[[str], None] = lambda text: None) -> list[str]:
-    """Annotation files, categories, heads and images, see
-    :func:`gmconv_mmdet.preflight.datasets.check_data`.
-
-    Args:
-        cfg (Config): with ``train_dataloader`` and ``val_dataloader`` of a COCO-format data set.
-        image_mode (str): 'sample' looks at the heads of 200 images, 'all' decodes every one.
-        progress (Callable): called with (image folder, images done, images in total).
-        number_of_images (dict[str, int], optional): that the two sets must have,
-            :data:`~.table.COCO_2017_IMAGES` where the paper's tables are to be filled.
-        remark (Callable): called with what mmdet passes over in silence, which is no problem.
-
-    Returns:
-        list[str]: all problems, empty where there is none.
-    """
-    def count(checked: datasets.CheckedSet) -> None:
-        if checked.content is None or number_of_images is None:
-            return
-        found, wanted = len(checked.content['images']), number_of_images[checked.split]
-        if found != wanted:
-            checked.problems.append(f'{checked.path} has {found} images, COCO 2017\'s '
-                                    f'{checked.split} set has {wanted}: another data set can\'t '
-                                    'fill the paper\'s tables. --rehearse tries the machinery on '
-                                    'any')
-    return datasets.check_data(cfg, 'all' if image_mode == 'all' else 'heads', progress, remark,
-                               count, lambda split: _WAY_OUT)
 
 
 def check_training(cfg: Config) -> list[str]:
@@ -110,7 +55,7 @@ def check_start(cfg: Config) -> list[str]:
     return [f'load_from {start} is not there or cut short: train it first, or name another']
 
 
-def check_weights(cfg: Config, row_name: str) -> list[str]:
+def check_weights(cfg: Config, name: str) -> list[str]:
     """The backbone's checkpoint, where it is a local file: loaded once, on the CPU."""
     source = backbone_weights(cfg)
     if source is None or '://' in source:
@@ -124,41 +69,35 @@ def check_weights(cfg: Config, row_name: str) -> list[str]:
     try:
         report = load_pretrained(backbone, source, **options)
     except (OSError, ValueError) as error:
-        return [f'{row_name}: {error}']
-    if backbone_cfg.type == 'ResNet' and (report.folded or report.approximated):
-        return [f'{row_name} is a row without GMConv, but {source} holds a network with masks: the '
-                'baseline would start from the method it is compared with. Name plain weights with '
+        return [f'{name}: {error}']
+    if backbone_cfg.type not in MASKED and (report.folded or report.approximated):
+        return [f'{name} has no GMConv, but {source} holds a network with masks: the baseline would '
+                'start from the method it is compared with. Name plain weights with '
                 '--pretrained-plain']
     return []
 
 
-def check_disk(work_root: Path, detectors: Sequence[str | None]) -> list[str]:
-    """Room for the checkpoints of runs that are still to be made, as far as their size is known.
-
-    Args:
-        work_root (Path): where runs go; need not exist.
-        detectors (Sequence): of each such run; None where it is not one of the tables'.
-    """
+def check_disk(work_root: Path, runs: int, cfg: Config) -> list[str]:
+    """Room for the checkpoints of ``runs`` runs of about a config's size: weights and SGD's momentum
+    in fp32. ``work_root`` need not exist."""
     place = work_root
     while not place.exists():
         place = place.parent
     if not os.access(place, os.W_OK):
         return [f'{place} is not writable: name another folder for the runs']
-    needed = _CHECKPOINTS_AT_ONCE * sum(_CHECKPOINT_GB.get(detector, 0) for detector in detectors)
+    parameters = sum(p.numel() for p in MODELS.build(cfg.model).parameters())
+    needed = 8 * parameters * _CHECKPOINTS_AT_ONCE * runs / 1e9
     free = shutil.disk_usage(place).free / 1e9
     if free < needed:
-        return [f'{free:.1f} GB are free at {place}, the checkpoints of {len(detectors)} runs need '
+        return [f'{free:.1f} GB are free at {place}, the checkpoints of {runs} runs need '
                 f'{needed:.1f} GB: free some, name another --work-root, or choose --rows']
     return []
 
 
-def check_gpus(gpus: int, launcher: str) -> list[str]:
-    """Whether the machine has the GPUs that were asked for. Slurm's are elsewhere."""
-    if launcher == 'slurm':
-        return [] if shutil.which('srun') else ['--launcher slurm needs Slurm\'s srun, which is '
-                                                'not on PATH']
-    import torch
+def check_gpus(gpus: int) -> list[str]:
+    """Whether the machine has the GPUs that were asked for."""
     found = torch.cuda.device_count()
     if gpus > found:
-        return [f'--gpus {gpus}, but torch sees {found}. --gpus 0 uses the CPU']
+        return [f'--gpus {gpus}, but torch sees {found}. --gpus 0 uses the CPU; on several machines '
+                'start the commands that --print-commands gives']
     return []

@@ -1,7 +1,7 @@
 """A run's folder: all that is known about the run, readable after a kill at any moment.
 
-* ``<row or variant>-seed<k>/run.json``: settings, written before anything else
-* ``initial.pth``, of a variant: what training starts from, in common with the baseline
+* ``<variant>-seed<k>/run.json``: settings, written before anything else
+* ``initial.pth``: what training starts from, in common with the baseline
 * ``config.py``: the whole config
 * ``launches.jsonl``: one line whenever a process starts or ends
 * ``output.log``: what those processes printed
@@ -13,14 +13,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from ...checkpoints.whole_checkpoint import is_whole_checkpoint
 from ...files import read_json
+from .variants import Variant
 
 SCHEMA = 1
 
@@ -30,20 +28,14 @@ class RunFolderError(Exception):
 
 
 class RunFolder:
-    """The folder of one row of a table, or of one variant, with one seed.
+    """The folder of one variant with one seed, in ``work_root``, the folder of all runs."""
 
-    Args:
-        work_root (Path): the folder of all runs. Rehearsals are kept apart in ``rehearsal/``.
-        row (Row | Variant): which one; ``row.name`` names the folder.
-        seed (int): which seed.
-        rehearsal (bool): whether the run is one.
-    """
-
-    def __init__(self, work_root: Path, row: Any, seed: int, rehearsal: bool = False) -> None:
-        self.row, self.seed, self.rehearsal = row, seed, rehearsal
-        self.path = runs_root(work_root, rehearsal) / f'{row.name}-seed{seed}'
+    def __init__(self, work_root: Path, variant: Variant, seed: int) -> None:
+        self.variant, self.seed = variant, seed
+        self.path = work_root / f'{variant.name}-seed{seed}'
         self.settings = self.path / 'run.json'
         self.config = self.path / 'config.py'
+        self.initial = self.path / 'initial.pth'
         self.launches = self.path / 'launches.jsonl'
         self.output = self.path / 'output.log'
         self.train_dir = self.path / 'train'
@@ -54,7 +46,7 @@ class RunFolder:
     @property
     def title(self) -> str:
         """The run's name in messages."""
-        return f'{self.row.name} seed {self.seed}' + (' (rehearsal)' if self.rehearsal else '')
+        return f'{self.variant.name} seed {self.seed}'
 
     def read_result(self) -> dict | None:
         """The result, or None while the run is not finished.
@@ -65,10 +57,10 @@ class RunFolder:
         result = read_json(self.result)
         if result is None:
             return None
-        found = tuple(result.get(key) for key in ('schema', 'row', 'seed', 'rehearsal'))
-        if found != (SCHEMA, self.row.name, self.seed, self.rehearsal):
+        found = tuple(result.get(key) for key in ('schema', 'row', 'seed'))
+        if found != (SCHEMA, self.variant.name, self.seed):
             raise RunFolderError(f'{self.result} is not the result of {self.title}: it says '
-                                 f'schema, row, seed, rehearsal = {found}. Move the folder away')
+                                 f'schema, row, seed = {found}. Move the folder away')
         return result
 
     def state(self) -> str:
@@ -113,42 +105,3 @@ class RunFolder:
             except ValueError:
                 continue
         return entries
-
-
-def runs_root(work_root: Path, rehearsal: bool) -> Path:
-    """Where runs are: rehearsals never lie among results."""
-    return Path(work_root) / 'rehearsal' if rehearsal else Path(work_root)
-
-
-def find_runs(work_root: Path, rows: Iterable, rehearsal: bool) -> list[RunFolder]:
-    """The runs of some rows that have a folder, whatever their seeds."""
-    runs = []
-    for row in rows:
-        for path in runs_root(work_root, rehearsal).glob(f'{row.name}-seed*'):
-            if match := re.fullmatch(r'(\d+)', path.name[len(f'{row.name}-seed'):]):
-                runs.append(RunFolder(work_root, row, int(match[1]), rehearsal))
-    return runs
-
-
-class Recipe:
-    """What the driver makes runs of, an interface: how a run's config comes about, and what its
-    result says beside the metrics."""
-
-    def expected_images(self, rehearsal: bool) -> dict | None:
-        """Numbers of images that the data must have; None for any."""
-        return None
-
-    def config(self, run: RunFolder) -> Config:
-        """The config of a run."""
-        raise NotImplementedError
-
-    def settings(self, run: RunFolder, cfg: Config) -> dict:
-        """What has to stay the same for the whole of a run, for ``run.json``."""
-        raise NotImplementedError
-
-    def complete(self, run: RunFolder, cfg: Config) -> None:
-        """Put into a new run's folder what else it needs. May change ``cfg``."""
-
-    def record(self, run: RunFolder, cfg: Config, checkpoint: Path) -> dict:
-        """Facts for the result."""
-        raise NotImplementedError

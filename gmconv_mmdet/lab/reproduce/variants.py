@@ -1,4 +1,5 @@
-"""Any config and its variants: what is compared by ``run --config``, and how pairs are made alike.
+"""What is compared: any config and its variants, or the rows of the paper's tables; and how pairs
+are made alike.
 
 Runs of one seed share, by construction: the seed of MMEngine's random generators; the order of the
 images and, by ``ExactResumeHook``, each image's augmentation; and the initial value of every tensor
@@ -14,7 +15,7 @@ import logging
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 from mmdet.registry import MODELS
@@ -24,12 +25,11 @@ from mmengine.runner import set_random_seed
 from ...deploy.plain_config import plain_twin
 from ...files import read_json, write_json, write_whole
 from ...openmmlab.config_file import config_scope, read_config
-from . import history
-from .run_folder import Recipe, RunFolder
-from .table import backbone_weights
+from ...openmmlab.mim_files import shipped
+from .paper import DETECTION_TABLES
 
 PLAIN = 'plain'
-INITIAL = 'initial.pth'
+MASKED = ('GMResNet', 'GMBackbone')
 
 
 class Variant(NamedTuple):
@@ -38,16 +38,19 @@ class Variant(NamedTuple):
     config: Path
     overrides: Tuple[str, ...] = ()  # 'model.backbone.gm_stem=static'
     is_plain_twin: bool = False
+    baseline: str = PLAIN  # the name of the variant it is compared with; a baseline's is its own
 
 
 class Comparison(NamedTuple):
-    """Variants and the one that all others are compared with, which is the first."""
+    """Variants, baselines first, and what holds for all of them."""
     variants: Tuple[Variant, ...]
-    options: Tuple[str, ...] = ()  # overrides for all of them
+    options: Tuple[str, ...] = ()  # overrides
+    data_root: Optional[Path] = None  # in place of the configs' own
+    pretrained: Optional[str] = None  # backbone weights of variants with masks
+    pretrained_plain: Optional[str] = None  # of those without
 
-    @property
-    def baseline(self) -> Variant:
-        return self.variants[0]
+    def baseline_of(self, variant: Variant) -> Variant:
+        return next(one for one in self.variants if one.name == variant.baseline)
 
 
 def parse_overrides(texts: Sequence[str]) -> dict:
@@ -86,13 +89,14 @@ def make_comparison(config: Path, against: str = PLAIN, name: str = 'gm',
         members = [Variant(PLAIN, config, is_plain_twin=True)]
     else:
         other = Path(against).expanduser().absolute()
-        members = [Variant(other.stem, other)]
-    members.append(Variant(name, config))
+        members = [Variant(other.stem, other, baseline=other.stem)]
+    baseline = members[0].name
+    members.append(Variant(name, config, baseline=baseline))
     for own, *rest in variants:
         base = config
         if rest and rest[0].endswith('.py') and '=' not in rest[0]:
             base = Path(rest.pop(0)).expanduser().absolute()
-        members.append(Variant(own, base, tuple(rest)))
+        members.append(Variant(own, base, tuple(rest), baseline=baseline))
     names = [member.name for member in members]
     for own in names:
         if names.count(own) > 1 or not own or not all(c.isalnum() or c in '-_.+' for c in own):
@@ -106,15 +110,35 @@ def make_comparison(config: Path, against: str = PLAIN, name: str = 'gm',
     return Comparison(tuple(members), tuple(options))
 
 
-def variant_config(variant: Variant, seed: int, options: Sequence[str] = ()) -> Config:
+def table_comparison(table: str, options: Sequence[str] = ()) -> Comparison:
+    """The rows of Table III or V of the paper, each against the paper's own baseline for it.
+
+    The learning rate follows the batch: 0.02 at the paper's 16 images.
+
+    Raises:
+        ValueError: an option without ``=``.
+    """
+    parse_overrides(options)
+    return Comparison(tuple(
+        Variant(row.name, shipped(f'configs/gmconv/{row.name}_fpn_1x_coco.py'),
+                ('auto_scale_lr.enable=True',), baseline=row.baseline)
+        for row in DETECTION_TABLES[table]), tuple(options))
+
+
+def variant_config(variant: Variant, seed: int, comparison: Comparison) -> Config:
     """The config of one run, without its initial weights. ``{seed}`` in strings of overrides and in
     the config's ``load_from`` stands for the seed: each seed can start from a detector of its own.
 
     Raises:
-        ConfigError, FileNotFoundError: the file can't be used. ValueError: it has no plain twin.
+        ConfigError, FileNotFoundError: the file can't be used. ValueError: it has no plain twin, or
+            no ``data_root`` that could be replaced.
     """
     cfg = read_config(variant.config)
-    cfg.merge_from_dict(_with_seed(parse_overrides([*options, *variant.overrides]), seed))
+    if comparison.data_root is not None:
+        set_data_root(cfg, comparison.data_root)
+    _set_weights(cfg, variant, comparison)
+    cfg.merge_from_dict(_with_seed(parse_overrides([*comparison.options, *variant.overrides]),
+                                   seed))
     if cfg.get('load_from'):
         cfg.load_from = _with_seed(cfg.load_from, seed)
     if variant.is_plain_twin:
@@ -134,6 +158,52 @@ def variant_config(variant: Variant, seed: int, options: Sequence[str] = ()) -> 
     checkpoints.setdefault('interval', 1)
     checkpoints.max_keep_ckpts = 2  # one before the newest, should that be damaged
     return cfg
+
+
+def set_data_root(cfg: Config, root: Path) -> None:
+    """Put a folder in place of the config's ``data_root``, in data sets and evaluators."""
+    old, new = cfg.get('data_root'), f'{root}/'
+    if not old:
+        raise ValueError(f'{cfg.filename} has no data_root that --data-root could replace: set its '
+                         'data sets and evaluators with --cfg-options')
+    for part in _dicts(cfg._cfg_dict):
+        for key, value in part.items():
+            if key in ('data_root', 'ann_file') and str(value).startswith(old):
+                part[key] = new + value[len(old):]
+
+
+def _set_weights(cfg: Config, variant: Variant, comparison: Comparison) -> None:
+    backbone = cfg.model.get('backbone') or {}
+    masked = backbone.get('type') in MASKED and not variant.is_plain_twin
+    weights = comparison.pretrained if masked else comparison.pretrained_plain
+    if weights is None:
+        return
+    if not isinstance(backbone.get('init_cfg'), dict):
+        raise ValueError(f'{variant.name}: its backbone has no init_cfg, into which --pretrained '
+                         'and --pretrained-plain could put a checkpoint')
+    backbone.init_cfg.checkpoint = weights
+    if masked:
+        # The paper's protocol: masks come trained with the backbone, frozen stages keep theirs.
+        backbone.freeze_masks = True
+
+
+def backbone_weights(cfg: Config) -> str | None:
+    """Where a config's backbone starts from, None for a random start."""
+    for part in _dicts(cfg.model.get('backbone')):
+        for init in _dicts(part.get('init_cfg')):
+            if init.get('checkpoint'):
+                return init['checkpoint']
+    return None
+
+
+def _dicts(node: Any) -> Iterator[dict]:
+    """All dicts in a config, outer ones first."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _dicts(child)
 
 
 def _with_seed(value: Any, seed: int) -> Any:
@@ -189,49 +259,3 @@ def quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-
-
-class ComparisonRecipe(Recipe):
-    """A config and its variants."""
-
-    def __init__(self, comparison: Comparison) -> None:
-        self.comparison = comparison
-
-    def config(self, run: RunFolder) -> Config:
-        return self._config(run.row, run.seed)
-
-    def _config(self, variant: Variant, seed: int) -> Config:
-        with quietly():
-            return variant_config(variant, seed, self.comparison.options)
-
-    def settings(self, run: RunFolder, cfg: Config) -> dict:
-        return dict(baseline=self.comparison.baseline.name, config=config_hash(cfg))
-
-    def complete(self, run: RunFolder, cfg: Config) -> None:
-        """Initial weights in common with the baseline, unless the config brings a detector."""
-        paired = 'the config\'s load_from: the whole detector'
-        if not cfg.get('load_from'):
-            baseline = self._config(self.comparison.baseline, run.seed)
-            initial = run.path / INITIAL
-            with quietly():
-                paired = write_initial_weights(cfg, baseline, initial)
-            cfg.load_from = str(initial)
-        write_json(run.path / 'paired.json', dict(initial_weights=paired))
-
-    def record(self, run: RunFolder, cfg: Config, checkpoint: Path) -> dict:
-        initial = run.path / INITIAL
-        paired = read_json(run.path / 'paired.json') or {}
-        try:
-            with quietly():
-                samples = history.sample_detections(cfg, checkpoint)
-        except Exception as error:  # pictures: no reason to lose a run, whatever the data are
-            samples = [dict(error=f'{type(error).__name__}: {error}')]
-        return dict(
-            variant=run.row.name, order=self.comparison.variants.index(run.row),
-            baseline=self.comparison.baseline.name,
-            base_config=run.row.config.name,
-            overrides=list(run.row.overrides), shared_overrides=list(self.comparison.options),
-            plain_twin=run.row.is_plain_twin, paired=paired.get('initial_weights'),
-            masks=dict(initial=history.trained_masks(initial, cfg) if initial.exists() else [],
-                       final=history.trained_masks(checkpoint, cfg)),
-            samples=samples)

@@ -4,7 +4,7 @@ import pytest
 
 from gmconv_mmdet.lab.reproduce.cli import main
 
-from .conftest import edit_json
+from .conftest import CLASSES, edit_json
 
 
 def run(capsys, *arguments):
@@ -12,40 +12,51 @@ def run(capsys, *arguments):
     return status, capsys.readouterr().out
 
 
-@pytest.mark.parametrize('arguments, said', [
-    (('--gpus', 2, '--launcher', 'none'), '--launcher pytorch or slurm'),
-    (('--gpus', 0, '--launcher', 'pytorch'), 'goes with --launcher none'),
-    (('--gpus', -1), 'must be 0 or more'),
-    (('--images-per-gpu', 0), '1 or more'),
-    (('--gpus', 16, '--nodes', 2), '--rendezvous HOST:PORT'),
-    (('--gpus', 9, '--nodes', 2, '--rendezvous', 'one:29500'), 'a multiple of'),
-])
-def test_arguments_that_contradict_each_other(capsys, tmp_path, arguments, said):
-    status, out = run(capsys, 'check', '--table', 'III', '--work-root', tmp_path, *arguments)
-    assert status == 2 and said in out
+def own_config(tmp_path, repo, small_coco):
+    """The demo's detector on a data set of three classes."""
+    path = tmp_path / 'own.py'
+    path.write_text(f'''
+_base_ = {str(repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py')!r}
+data = dict(data_root={str(small_coco)!r}, metainfo=dict(classes={CLASSES!r}),
+            data_prefix=dict(img='images/'))
+train_dataloader = dict(dataset=dict(ann_file='annotations/instances_train.json', **data))
+val_dataloader = dict(dataset=dict(ann_file='annotations/instances_val.json', **data))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file={str(small_coco / 'annotations' / 'instances_val.json')!r})
+test_evaluator = val_evaluator
+model = dict(roi_head=dict(bbox_head=dict(num_classes=3)))
+''')
+    return path
 
 
-def test_check_lists_all_problems_and_touches_nothing(capsys, tmp_path, small_coco):
+def test_check_lists_all_problems_and_touches_nothing(capsys, tmp_path, repo, small_coco):
     work_root = tmp_path / 'work'
-    arguments = ('--table', 'III', '--rows', 'faster-rcnn', '--data-root', small_coco, '--rehearse',
-                 '--gpus', 0, '--work-root', work_root)
+    arguments = ('--config', own_config(tmp_path, repo, small_coco), '--gpus', 0, '--work-root',
+                 work_root)
     status, out = run(capsys, 'check', *arguments)
-    assert status == 0 and out.startswith('REHEARSAL') and '2 of 2 runs to make' in out
+    assert status == 0 and '2 of 2 runs to make' in out, out
     edit_json(small_coco / 'annotations' / 'instances_val.json',
               lambda coco: coco['categories'].pop())
     (small_coco / 'images' / '0001.jpg').unlink()
-    status, out = run(capsys, 'check', *arguments, '--pretrained', tmp_path / 'none.pth')
-    assert status == 1 and '4 problems found before the first iteration' in out
-    for said in ('thing with a very long name', 'category_id', '0001.jpg', 'none.pth'):
+    status, out = run(capsys, 'check', *arguments)
+    assert status == 1 and 'problems found before the first iteration' in out
+    for said in ('thing with a very long name', 'category_id', '0001.jpg'):
         assert said in out
     assert not work_root.exists()
 
 
-def test_a_full_run_wants_coco_2017(capsys, tmp_path, small_coco):
+def test_a_table_wants_coco_where_data_root_says(capsys, tmp_path, small_coco):
     status, out = run(capsys, 'run', '--table', 'III', '--rows', 'faster-rcnn_r50', '--data-root',
                       small_coco, '--gpus', 0, '--work-root', tmp_path / 'work')
-    assert status == 1 and '--rehearse tries the machinery on any' in out
-    assert 'there is no metainfo' in out and not (tmp_path / 'work').exists()
+    assert status == 1 and 'instances_train2017.json' in out and not (tmp_path / 'work').exists()
+
+
+def test_plan_and_rows_of_a_table(capsys, tmp_path):
+    arguments = ('plan', '--table', 'V', '--work-root', tmp_path)
+    status, out = run(capsys, *arguments, '--rows', 'r50-gm-stem-l1', 'cascade-rcnn_r50')
+    assert status == 0 and '3 missing; 36 epochs left' in out
+    status, out = run(capsys, *arguments, '--rows', 'r51')
+    assert status == 2 and 'no such variant: r51. There are faster-rcnn_r50, ' in out
 
 
 @pytest.mark.slow
@@ -65,7 +76,9 @@ def test_plan_of_a_comparison(capsys, tmp_path, repo):
     ((), 'give --config CONFIG'),
     (('--table', 'V', '--config', 'x.py'), 'give --config CONFIG'),
     (('--config', 'none.py'), 'no config at'),
-    (('--config', 'none.py', '--rehearse'), '--rehearse goes with --table'),
+    (('--table', 'V', '--gpus', '-1'), '--gpus must be 0 or more'),
+    (('--table', 'V', '--jobs', '0'), '--jobs and --threads 1 or more'),
+    (('--table', 'V', '--cfg-options', 'x'), "'x' is neither key=value"),
 ])
 def test_arguments_of_a_comparison_that_can_not_be(capsys, tmp_path, arguments, said):
     status, out = run(capsys, 'check', '--out', tmp_path, *arguments)

@@ -1,3 +1,4 @@
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,14 +7,14 @@ from hypothesis import strategies as st
 
 from gmconv_mmdet.files import write_json
 from gmconv_mmdet.lab.reproduce.run_folder import RunFolder, RunFolderError
-from gmconv_mmdet.lab.reproduce.table import Row
+from gmconv_mmdet.lab.reproduce.variants import Variant
 
-ROW = Row('faster-rcnn', 'r50-gm-stem-l1')
+GM = Variant('gm', Path('gm.py'))
 
 
 @pytest.fixture
 def run(tmp_path):
-    folder = RunFolder(tmp_path, ROW, 0, rehearsal=False)
+    folder = RunFolder(tmp_path, GM, 0)
     folder.train_dir.mkdir(parents=True)
     return folder
 
@@ -23,7 +24,7 @@ def save(path, numbers=100):
 
 
 def result_of(run, **other):
-    return dict(schema=1, row=run.row.name, seed=run.seed, rehearsal=run.rehearsal, **other)
+    return dict(schema=1, row=run.variant.name, seed=run.seed, **other)
 
 
 def test_newest_checkpoint_passes_over_broken_ones_and_counts_by_number(run):
@@ -48,9 +49,9 @@ def test_state_follows_what_is_on_disk(run):
 
 def test_a_foreign_result_is_refused(run):
     write_json(run.result, dict(result_of(run), seed=1))
-    with pytest.raises(RunFolderError, match="not the result of faster-rcnn_r50-gm-stem-l1 seed 0"):
+    with pytest.raises(RunFolderError, match="not the result of gm seed 0"):
         run.read_result()
-    write_json(run.result, dict(result_of(run), rehearsal=True))
+    write_json(run.result, dict(result_of(run), schema=2))
     with pytest.raises(RunFolderError, match='Move the folder away'):
         run.state()
 
@@ -60,7 +61,7 @@ def test_a_foreign_result_is_refused(run):
        cut=st.integers(0, 200))
 def test_launches_survive_a_line_cut_off_anywhere(tmp_path_factory, entries, cut):
     """All lines before the one that a kill cut off, and all after it, are still there."""
-    run = RunFolder(tmp_path_factory.mktemp('work'), ROW, 0, False)
+    run = RunFolder(tmp_path_factory.mktemp('work'), GM, 0)
     run.path.mkdir()
     for entry in entries:
         run.note_launch(**{f'k{key}': value for key, value in entry.items()})

@@ -10,53 +10,69 @@ import torch
 from ....files import read_json, write_json
 from ....layers import gaussian_mask
 from ....messages import markdown_table
-from ..paper import COCO_METRICS
+from ..paper import COCO_2017_VAL_IMAGES, COCO_METRICS, DETECTION_TABLES, printed_ap
 from ..run_folder import RunFolderError
 from .page import page
 from .paired_stats import Difference, paired_difference, paired_values, seeds_needed, summarize
 
 DIFFERENCE = 0.5  # of AP, in points: what seeds are counted for
 LEARNED = 0.01  # of a sigma's start; less by gradients is nothing
+PRINTED = 'printed in the paper, not measured here'
 FLAT = 0.999  # smallest entry of a mask that is as good as none
 
 
-def read_results(folder: Path, names: Sequence[str] | None = None) -> list[dict]:
-    """Results of variants in a folder of runs or of copied result files, baseline first.
+def read_results(folder: Path, names: Sequence[str] | None = None,
+                 table: str | None = None) -> list[dict]:
+    """Results of variants in a folder of runs or of copied result files, in the comparison's order.
 
     Args:
         folder (Path): holds ``<variant>-seed<k>/result.json`` or ``<variant>-seed<k>.json``.
-        names (Sequence[str], optional): these variants only, beside the baseline.
+        names (Sequence[str], optional): these variants only, beside their baselines.
+        table (str, optional): rows of this table of the paper only.
 
     Raises:
-        RunFolderError: none there, an unknown name, or results of several comparisons.
+        RunFolderError: none there, or an unknown name.
     """
     paths = sorted({*folder.glob('*-seed*.json'), *folder.glob('*-seed*/result.json')})
     results = [result for path in paths if 'variant' in (result := read_json(path) or {})]
+    if table is not None:
+        rows = {row.name for row in DETECTION_TABLES[table]}
+        results = [result for result in results if result['variant'] in rows]
     if not results:
-        raise RunFolderError(f'no result of a comparison in {folder}: `run --config` makes them; '
-                             'with --table the report of a table is meant')
-    baselines = {result['baseline'] for result in results}
-    if len(baselines) > 1:
-        raise RunFolderError(f'{folder} holds comparisons with several baselines: '
-                             f'{", ".join(sorted(baselines))}. Give each a folder of its own')
-    known = {result['variant'] for result in results}
+        raise RunFolderError(f'no result of a comparison in {folder}: `run` makes them')
+
+    def means(name: str, result: dict) -> bool:
+        return name in (result['variant'], *result['variant'].split('_', 1))
+
     if names is not None:
-        if set(names) - known:
-            raise RunFolderError(f'no result of {", ".join(sorted(set(names) - known))} in '
-                                 f'{folder}, but of {", ".join(sorted(known))}')
-        results = [result for result in results if result['variant'] in {*names, *baselines}]
-    return sorted(results, key=lambda result: (result['variant'] not in baselines,
-                                               result.get('order', 0), result['seed']))
+        unknown = [name for name in names if not any(means(name, one) for one in results)]
+        if unknown:
+            known = sorted({result['variant'] for result in results})
+            raise RunFolderError(f'no result of {", ".join(unknown)} in {folder}, but of '
+                                 f'{", ".join(known)}')
+        chosen = [one for one in results if any(means(name, one) for name in names)]
+        kept = {one[key] for one in chosen for key in ('variant', 'baseline')}
+        results = [result for result in results if result['variant'] in kept]
+    return sorted(results, key=lambda result: (result.get('order', 0), result['seed']))
 
 
 def summary(results: Sequence[dict]) -> dict:
     """All numbers of the report, as JSON."""
-    baseline = results[0]['baseline']
     runs: dict[str, dict[int, dict]] = {}
     for result in results:
         runs.setdefault(result['variant'], {})[result['seed']] = result
     values = {name: {metric: {seed: result['metrics'][metric] for seed, result in by_seed.items()}
                      for metric in COCO_METRICS} for name, by_seed in runs.items()}
+    baselines = {result['variant']: result['baseline'] for result in results}
+    twice = [result['variant'] for result in results
+             if result['baseline'] != baselines[result['variant']]]
+    if twice:
+        raise RunFolderError(f'runs of {twice[0]} were compared with several baselines: give each '
+                             'comparison a folder of its own')
+    # The paper's figures stand beside a measurement on its own data only.
+    paper = {name: printed_ap(name) if all(
+        result.get('val_images') == COCO_2017_VAL_IMAGES for result in by_seed.values()) else {}
+        for name, by_seed in runs.items()}
     variants, differences = [], []
     for name, by_seed in runs.items():
         measured = {metric: summarize([v for v in values[name][metric].values() if v is not None])
@@ -64,19 +80,24 @@ def summary(results: Sequence[dict]) -> dict:
         variants.append(dict(
             name=name, seeds=sorted(by_seed), overrides=next(iter(by_seed.values()))['overrides'],
             metrics={metric: None if one is None else one._asdict()
-                     for metric, one in measured.items()}))
+                     for metric, one in measured.items()}, paper=paper[name]))
+        baseline = baselines[name]
         if name != baseline and baseline in runs:
             pairs = {metric: paired_values(values[name][metric], values[baseline][metric])
                      for metric in COCO_METRICS}
             one = {metric: paired_difference(pairs[metric]) for metric in COCO_METRICS}
             spread = one['AP'].spread if one['AP'] else None
             differences.append(dict(
-                name=name, metrics={metric: None if d is None else dict(d._asdict(),
-                                                                        each=pairs[metric])
-                                    for metric, d in one.items()},
+                name=name, against=baseline,
+                metrics={metric: None if d is None else dict(d._asdict(), each=pairs[metric])
+                         for metric, d in one.items()},
+                paper={metric: round(value - paper[baseline][metric], 1)
+                       for metric, value in paper[name].items() if metric in paper[baseline]},
                 seeds_needed=seeds_needed(spread, DIFFERENCE) if spread is not None else None))
+    compared = [result for result in results if result['variant'] != result['baseline']]
     return dict(
-        baseline=baseline, config=results[-1]['base_config'], difference=DIFFERENCE,
+        baseline=' and '.join(dict.fromkeys(baselines.values())), config=(compared or results)[0]['base_config'],
+        difference=DIFFERENCE,
         overrides=results[0].get('shared_overrides', []),
         variants=variants, differences=differences,
         masks=[mask_story(result) for result in results if result['masks']['final']],
@@ -199,10 +220,15 @@ def measured_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], list[
         spread = '' if one['spread'] is None else f' ± {one["spread"]:.2f}'
         return f'{one["mean"]:.2f}{spread}'
 
-    return (['variant', 'seeds', *metrics, 'overrides'],
-            [[one['name'], ' '.join(map(str, one['seeds'])),
-              *(cell(one['metrics'][metric]) for metric in metrics),
-              ' '.join(one['overrides'])] for one in told['variants']])
+    body = []
+    for one in told['variants']:
+        body.append([one['name'], ' '.join(map(str, one['seeds'])),
+                     *(cell(one['metrics'][metric]) for metric in metrics),
+                     ' '.join(one['overrides'])])
+        if one['paper']:
+            body.append([PRINTED, '', *(f'{one["paper"][metric]:.1f}' if metric in one['paper']
+                                        else '' for metric in metrics), ''])
+    return ['variant', 'seeds', *metrics, 'overrides'], body
 
 
 def difference_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
@@ -215,8 +241,13 @@ def difference_table(told: dict, metrics: Sequence[str]) -> tuple[list[str], lis
         more = ('unknown: needs 2 pairs' if ap is None or ap['spread'] is None else
                 'over 10,000' if needed is None else
                 f'{needed} ({max(0, needed - ap["pairs"])} more)')
-        body.append([one['name'], str(ap['pairs'] if ap else 0),
+        name = (one['name'] if one['against'] == told['baseline'] else
+                f'{one["name"]} against {one["against"]}')
+        body.append([name, str(ap['pairs'] if ap else 0),
                      *(cell(one['metrics'][metric]) for metric in metrics), more])
+        if one['paper']:
+            body.append([PRINTED, '', *(f'{one["paper"][metric]:+.1f}' if metric in one['paper']
+                                        else '' for metric in metrics), ''])
     return ['variant', 'pairs', *metrics, f'seeds for {told["difference"]} AP'], body
 
 

@@ -66,7 +66,7 @@ def page(told: dict, results: Sequence[dict], tables: dict, preface: Sequence[st
         '<h2>Learning curves</h2><div class="row">', _learning(results, color), '</div>',
         '<h2>What the masks learned</h2>', f'<ul>{verdicts}</ul>' if verdicts else
         '<p>No run has masks.</p>', '<div class="row">', _sigmas(results), '</div>', drift,
-        _masks(results, mask_values), _detections(results, told['baseline']),
+        _masks(results, mask_values), _detections(results),
         '<h2>Runs</h2>', _table(*tables['runs']),
         f'<p class="dim">Environment: {_text(environment)}.</p>']
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -264,8 +264,8 @@ def _masks(results: Sequence[dict], mask_values: Callable[[dict], list]) -> str:
     return f'<h2>Masks at the start and at the end</h2>{"".join(out)}' if out else ''
 
 
-def _detections(results: Sequence[dict], baseline: str) -> str:
-    """The same validation images by the baseline and by each variant, first common seed."""
+def _detections(results: Sequence[dict]) -> str:
+    """The same validation images by each variant's first seed."""
     by_variant: dict[str, dict] = {}
     for result in results:
         if result['samples'] and 'error' not in result['samples'][0]:

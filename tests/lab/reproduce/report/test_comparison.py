@@ -25,7 +25,8 @@ def result_of(variant, seed, ap, decay=-0.5, gradient=-0.3, sigma=4.2, split=Tru
     masks = [dict(layer='conv1', kernel=[3, 3], dynamic=False, sigma=[sigma] * 2)]
     return dict(
         schema=1, row=variant, variant=variant, order=['plain', 'gm', 'sgm'].index(variant),
-        seed=seed, rehearsal=False, baseline='plain', base_config='my <config>.py',
+        seed=seed, baseline='plain',
+        base_config='sgm.py' if variant == 'sgm' else 'my <config>.py',
         overrides=['a=1'] if variant == 'sgm' else [], shared_overrides=[], notes=[],
         metrics=dict({name: ap + i for i, name in enumerate(COCO_METRICS)}, APL=None),
         history=dict(epochs=[dict(epoch=1, mAP=ap / 2), dict(epoch=2, mAP=ap)],
@@ -66,6 +67,7 @@ def test_report_in_three_forms(results, tmp_path):
     assert '| sgm | 1 | -1.00 (no interval) |' in text
     assert '| plain | 0 1 2 | 50.33 ± 34.36 |' in text
     assert json.loads(paths[1].read_text())['baseline'] == 'plain'
+    assert text.startswith('# my <config>.py: does it help?'), 'the compared config, not a variant\'s'
     assert 'my &lt;config&gt;.py' in page and '<config>' not in page
     assert 'prefers-color-scheme: dark' in page
     # Self-contained: nothing is fetched, no script runs.
@@ -74,12 +76,35 @@ def test_report_in_three_forms(results, tmp_path):
         assert title in page
 
 
+def test_rows_of_a_table_stand_beside_the_papers_figures_if_on_its_data(tmp_path):
+    """Each against its own baseline; ``--rows`` and ``--table`` choose."""
+    names = ('faster-rcnn_r50', 'faster-rcnn_r50-dcn-l2-l4', 'faster-rcnn_r50-gm-stem-l1-dcn-l2-l4',
+             'mine')
+    for order, name in enumerate(names):
+        baseline = names[1] if order == 2 else names[0]
+        write_json(tmp_path / f'{name}-seed0.json', dict(
+            result_of('gm', 0, 30.0 + order), row=name, variant=name, order=order,
+            baseline=baseline, base_config=f'{name}_fpn_1x_coco.py', val_images=5000))
+    text = write_comparison(read_results(tmp_path, table='V'), tmp_path / 'out')[0].read_text()
+    assert text.startswith('# faster-rcnn_r50-dcn-l2-l4_fpn_1x_coco.py: does it help?')
+    assert '| printed in the paper, not measured here |  | 41.5 |  |  | 24.4 | 45.4 |' in text
+    assert f'| {names[2]} against {names[1]} | 1 | +1.00 (no interval) |' in text
+    assert '| printed in the paper, not measured here |  | +0.4 |' in text and 'mine' not in text
+    some = read_results(tmp_path, ['r50-gm-stem-l1-dcn-l2-l4'])
+    assert [one['variant'] for one in some] == list(names[1:3])
+    with pytest.raises(RunFolderError, match='no result of r51'):
+        read_results(tmp_path, ['r51'])
+    for path in tmp_path.glob('*.json'):
+        write_json(path, dict(json.loads(path.read_text()), val_images=128))
+    assert all(not one['paper'] for one in summary(read_results(tmp_path))['variants'])
+
+
 def test_folders_that_hold_no_comparison_or_two(results, tmp_path):
     with pytest.raises(RunFolderError, match='no result of a comparison'):
         read_results(tmp_path / 'none')
     write_json(results / 'x-seed0.json', dict(result_of('gm', 0, 1.0), baseline='other'))
-    with pytest.raises(RunFolderError, match='several baselines: other, plain'):
-        read_results(results)
+    with pytest.raises(RunFolderError, match='runs of gm were compared with several baselines'):
+        summary(read_results(results))
 
 
 def test_drift_by_decay_is_told_from_drift_by_gradient():
