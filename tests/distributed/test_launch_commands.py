@@ -7,7 +7,7 @@ import pytest
 
 from gmconv_mmdet.checkpoints import read_checkpoint
 from gmconv_mmdet.lab.demo.shapes import make_shapes
-from gmconv_mmdet.lab.reproduce.driver import LaunchOptions, launch_command
+from gmconv_mmdet.lab.reproduce.driver import launch_command
 from gmconv_mmdet.openmmlab.mim_files import shipped
 
 from ..processes import CPU
@@ -34,7 +34,7 @@ def test_torchrun_trains_a_detector_in_two_processes(repo, tmp_path):
         base=str(repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py')))
     command = launch_command(
         shipped('tools/train.py', 'mmdet'), [str(config), '--work-dir', str(tmp_path / 'w')],
-        LaunchOptions(gpus=2, launcher='pytorch'))
+        gpus=2)
     assert command[1:5] == ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     run = subprocess.run(command, cwd=tmp_path, text=True, timeout=300, stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, env={

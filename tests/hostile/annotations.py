@@ -1,19 +1,15 @@
 """Broken annotation files and folders, found before a run's first iteration."""
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from gmconv_mmdet.lab.reproduce.preflight import PreflightError, check_data
-from gmconv_mmdet.lab.reproduce.table import (
-    Row,
-    RunOptions,
-    find_coco_folder,
-    run_config,
-    set_classes,
-)
+from mmengine.config import Config
+
+from gmconv_mmdet.lab.reproduce.preflight import PreflightError
+from gmconv_mmdet.openmmlab.mim_files import shipped
+from gmconv_mmdet.preflight.datasets import check_data
 
 from ..lab.reproduce.conftest import CLASSES, edit_json, write_coco
 from .case import Refused, case, tool
@@ -23,24 +19,27 @@ TRAIN = 'annotations/instances_train.json'
 
 
 @lru_cache(maxsize=None)
-def _config(folder: str):
-    cfg = run_config(Row('faster-rcnn', 'r50-gm-stem-l1'), 0, RunOptions(find_coco_folder(folder)))
-    set_classes(cfg, CLASSES)
+def _row() -> Config:
+    return Config.fromfile(shipped('configs/gmconv/faster-rcnn_r50-gm-stem-l1_fpn_1x_coco.py'))
+
+
+def coco_config(root: Path) -> Config:
+    """A row of Table V for the data of ``write_coco``."""
+    cfg = _row().copy()
+    for split, part in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        cfg[f'{split}_dataloader'].dataset.update(
+            data_root=str(root), ann_file=f'annotations/instances_{part}.json',
+            data_prefix=dict(img='images'), metainfo=dict(classes=CLASSES))
+    cfg.val_evaluator.ann_file = str(root / 'annotations' / 'instances_val.json')
+    cfg.test_evaluator = cfg.val_evaluator
+    cfg.model.roi_head.bbox_head.num_classes = len(CLASSES)
     return cfg
 
 
-def checks(root: Path, mode: str = 'sample', change: Callable = lambda cfg: None):
+def checks(root: Path, mode: str = 'heads', change: Callable = lambda cfg: None):
     """What the tool does with the data; the whole tool is tried with the first cases."""
     def act():
-        here = Path(__file__).parent
-        cfg = copy.deepcopy(_config(str(here)))  # of a folder without data: COCO 2017's names
-        data = find_coco_folder(root)
-        for split, part in (('train', 'train'), ('val', 'val'), ('test', 'val')):
-            dataset = cfg[f'{split}_dataloader'].dataset
-            dataset.data_root = str(data.root)
-            dataset.ann_file = getattr(data, f'{part}_annotations')
-            dataset.data_prefix = dict(img=getattr(data, f'{part}_images'))
-        cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = str(data.path('val_annotations'))
+        cfg = coco_config(root)
         change(cfg)
         said = []
         problems = check_data(cfg, mode, remark=lambda text: said.append(f'preflight: {text}'))
@@ -57,10 +56,12 @@ def data(folder: Path) -> Path:
     return write_coco(folder / 'some data', size=(96, 96))
 
 
-def whole_tool(folder: Path) -> Callable[[], str]:
-    return lambda: tool('reproduce.py', 'check', '--table', 'III', '--rows', 'faster-rcnn_r50',
-                        '--rehearse', '--gpus', 0, '--data-root', folder / 'some data',
-                        '--work-root', folder / 'work')
+def whole_tool(folder: Path, *arguments, command: str = 'check') -> Callable[[], str]:
+    """``tools/reproduce.py`` with a whole config, written to the folder."""
+    path = folder / 'config.py'
+    coco_config(folder / 'some data').dump(path)
+    return lambda: tool('reproduce.py', command, '--config', path, '--rows', 'plain',
+                        *(arguments or ('--gpus', 0, '--work-root', folder / 'work')))
 
 
 @case('annotations', 'none: sound data', CHECK, goes_on='no problem in the data')
@@ -102,7 +103,7 @@ for _fault, (_text, _says) in TEXTS.items():
         return checks(root)
 
 
-@case('annotations', 'no such file', CHECK, refused='is not there. --data-root names')
+@case('annotations', 'no such file', CHECK, refused='is not there')
 def no_file(folder):
     root = data(folder)
     (root / TRAIN).unlink()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from .annotations import data
+from .annotations import data, whole_tool
 from .case import case, tool
 from .checkpoints import STATE, saved
 from .configs import DEMO
@@ -23,9 +23,8 @@ WRITERS = {
         'analysis_tools/analyze_rf.py', DEMO, '--size', 64, 64, '--brief', '--json', out / 'x.json'),
     '`tools/misc/demo.py`': lambda f, out: lambda: tool(
         'misc/demo.py', '--data', f / 'shapes', '--work-dir', out / 'x', '--images', 1, 1),
-    '`tools/reproduce.py run`': lambda f, out: lambda: tool(
-        'reproduce.py', 'run', '--table', 'III', '--rows', 'faster-rcnn_r50', '--rehearse',
-        '--gpus', 0, '--data-root', f / 'some data', '--work-root', out / 'x'),
+    '`tools/reproduce.py run`': lambda f, out: whole_tool(
+        f, '--gpus', 0, '--work-root', out / 'x', command='run'),
 }
 
 
@@ -68,9 +67,7 @@ def fuse_exists(folder):
       refused='--gpus 0 uses the CPU')
 def gpus(folder):
     data(folder)
-    return lambda: tool('reproduce.py', 'check', '--table', 'III', '--rows', 'faster-rcnn_r50',
-                        '--gpus', torch.cuda.device_count() + 1, '--rehearse', '--data-root',
-                        folder / 'some data', '--work-root', folder / 'work')
+    return whole_tool(folder, '--gpus', torch.cuda.device_count() + 1)
 
 
 @case('environment', 'images of something else in the folder', '`tools/misc/demo.py`',

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gmconv_mmdet.lab.demo.shapes import make_shapes
 from gmconv_mmdet.lab.reproduce.cli import main
 from gmconv_mmdet.lab.reproduce.driver import (
     Driver,
@@ -18,28 +19,19 @@ from gmconv_mmdet.lab.reproduce.driver import (
     launch_command,
     read_test_metrics,
 )
-from gmconv_mmdet.lab.reproduce.run_folder import Recipe, RunFolder
-from gmconv_mmdet.lab.reproduce.table import Row
+from gmconv_mmdet.lab.reproduce.run_folder import RunFolder
+from gmconv_mmdet.lab.reproduce.variants import Comparison, Variant
 
-ROW = Row('faster-rcnn', 'r50-gm-stem-l1')
+GM = Variant('gm', Path('gm.py'))
 
 
 def test_commands_are_those_of_mmdets_own_scripts():
     tool, call = Path('/mm det/train.py'), ['con fig.py', '--work-dir', 'w']
-    one = launch_command(tool, call, LaunchOptions(1, 'none'))
-    assert one == [sys.executable, str(tool), *call]
-    torchrun = launch_command(tool, call, LaunchOptions(8, 'pytorch'))
-    assert torchrun == [sys.executable, '-m', 'torch.distributed.run', '--standalone',
-                        '--nproc_per_node=8', str(tool), *call, '--launcher', 'pytorch']
-    two = LaunchOptions(16, 'pytorch', nodes=2, rendezvous='one:29500')
-    assert launch_command(tool, call, two)[3:7] == [
-        '--nnodes=2', '--rdzv_backend=c10d', '--rdzv_endpoint=one:29500', '--nproc_per_node=8']
-    assert launch_command(tool, call, two.on_this_node()) == torchrun
-    srun = launch_command(tool, call, LaunchOptions(16, 'slurm', 8, ('--partition', 'gpu')))
-    assert srun[:7] == ['srun', '--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8',
-                        '--kill-on-bad-exit=1', '--partition', 'gpu']
-    assert srun[7:] == [sys.executable, '-u', str(tool), *call, '--launcher', 'slurm']
-    assert '--gres=gpu:4' in launch_command(tool, call, LaunchOptions(4, 'slurm', 8))
+    assert launch_command(tool, call, 0) == launch_command(tool, call, 1) == [
+        sys.executable, str(tool), *call]
+    assert launch_command(tool, call, 8) == [
+        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=8',
+        str(tool), *call, '--launcher', 'pytorch']
 
 
 def test_metrics_in_the_papers_names_and_unit():
@@ -63,10 +55,10 @@ def test_test_metrics_are_the_newest_finished_ones(tmp_path):
 
 def test_metrics_of_another_checkpoint_are_not_taken(tmp_path, monkeypatch):
     """A test that was made with an older last checkpoint says nothing of the one that is there."""
-    run = RunFolder(tmp_path, ROW, 0)
+    run = RunFolder(tmp_path, GM, 0)
     run.train_dir.mkdir(parents=True)
     checkpoint, tested = run.train_dir / 'epoch_12.pth', []
-    driver = Driver(Recipe(), LaunchOptions(0), Screen(io.StringIO()))
+    driver = Driver(Comparison((GM,)), LaunchOptions(0), Screen(io.StringIO()))
 
     def launch(run, phase, command, *args):
         tested.append(phase)
@@ -83,54 +75,6 @@ def test_metrics_of_another_checkpoint_are_not_taken(tmp_path, monkeypatch):
     assert driver._test(run, checkpoint, '', 0) == dict(test=2)
 
 
-class Reproduce:
-    """`tools/reproduce.py` in a folder that isn't the checkout."""
-
-    def __init__(self, repo, folder, data, capsys):
-        self.capsys = capsys
-        self.tool, self.folder, self.data = repo / 'tools' / 'reproduce.py', folder, data
-        self.work_root = folder / 'it\'s my "work"'
-        self.run = RunFolder(self.work_root, ROW, 0, rehearsal=True)
-
-    def arguments(self, command, *arguments):
-        common = ['--table', 'V', '--rehearse', '--work-root', str(self.work_root)]
-        if command != 'report':
-            common += ['--rows', ROW.name]
-        if command in ('run', 'check'):
-            common += ['--data-root', str(self.data), '--gpus', '0']
-        return [command, *common, *arguments]
-
-    def start(self, *arguments):
-        return subprocess.Popen([sys.executable, str(self.tool), *self.arguments(*arguments)],
-                                cwd=self.folder, text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT)
-
-    def finish(self, *arguments):
-        process = self.start(*arguments)
-        return process.communicate(timeout=900)[0], process.returncode
-
-    def here(self, *arguments):
-        """In this process, which has imported all that a new one would have to."""
-        status = main(self.arguments(*arguments))
-        return self.capsys.readouterr().out, status
-
-    def children(self):
-        return [entry['pid'] for entry in self.run.read_launches() if entry['event'] == 'start'
-                and b'train.py' in self._command(entry['pid'])]
-
-    @staticmethod
-    def _command(pid):
-        try:
-            return Path(f'/proc/{pid}/cmdline').read_bytes()
-        except OSError:
-            return b''
-
-
-@pytest.fixture
-def reproduce(repo, tmp_path, small_coco, capsys):
-    return Reproduce(repo, tmp_path, small_coco, capsys)
-
-
 def wait_for(condition, process, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
@@ -140,38 +84,61 @@ def wait_for(condition, process, seconds=300):
 
 
 @pytest.mark.slow
-def test_a_rehearsed_row_is_stopped_continued_and_reported(reproduce):
-    """Ctrl-C in training, then the same command to the end; again, it does nothing; a report."""
-    run = reproduce.run
-    stopped = reproduce.start('run')
-    wait_for(lambda: reproduce.children() and run.train_dir.exists(), stopped)
+def test_a_run_is_stopped_continued_and_reported(repo, tmp_path, capsys):
+    """Ctrl-C in training, then the same command to the end; again, it does nothing; a report. From
+    a folder that isn't the checkout, into one that needs quoting."""
+    make_shapes(tmp_path / 'shapes', 4, 2)
+    work_root = tmp_path / 'it\'s my "work"'
+    config = repo / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
+    run = RunFolder(work_root, Variant('gm', config), 0)
+    which = ['--config', str(config), '--rows', 'gm', '--work-root', str(work_root),
+             '--data-root', str(tmp_path / 'shapes'), '--cfg-options', 'train_cfg.max_epochs=2']
+    command = ['run', *which, *(f'{split}_dataloader.{key}' for split in ('train', 'val', 'test')
+                                for key in ('num_workers=0', 'persistent_workers=False'))]
+
+    def start():
+        return subprocess.Popen(
+            [sys.executable, str(repo / 'tools' / 'reproduce.py'), *command, '--gpus', '0'],
+            cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def is_training(pid):
+        try:
+            return b'train.py' in Path(f'/proc/{pid}/cmdline').read_bytes()
+        except OSError:
+            return False
+
+    def children():
+        return [entry['pid'] for entry in run.read_launches()
+                if entry['event'] == 'start' and is_training(entry['pid'])]
+
+    stopped = start()
+    wait_for(lambda: children() and (run.train_dir / 'epoch_1.pth').exists(), stopped)
     stopped.send_signal(signal.SIGINT)
     output = stopped.communicate(timeout=120)[0]
     assert stopped.returncode == 128 + signal.SIGINT, output
     assert 'Stopped by SIGINT. The same command continues' in output and 'Traceback' not in output
-    assert not reproduce.children() and run.state() == 'in progress'
+    assert not children() and run.state() == 'in progress'
 
-    output, status = reproduce.finish('run')
-    assert status == 0, output
-    assert 'REHEARSAL' in output and 'resumed after epoch 1 of 2' in output
+    finished = start()
+    output = finished.communicate(timeout=900)[0]
+    assert finished.returncode == 0, output
+    assert 'resumed after epoch 1 of 2' in output
     result = run.read_result()
-    assert result['rehearsal'] and result['epochs'] == 2 and result['batch_size'] == 2
+    assert result['epochs'] == 2 and result['val_images'] == 2 and result['gpus'] == 0
     assert set(result['metrics']) == {'AP', 'AP50', 'AP75', 'APS', 'APM', 'APL'}
     launches = run.read_launches()
-    resumed = [e for e in launches if '--resume' in e.get('command', ())]
-    assert [Path(e['command'][-1]).name for e in resumed] == ['epoch_1.pth']
+    resumed = [entry for entry in launches if '--resume' in entry.get('command', ())]
+    assert [Path(entry['command'][-1]).name for entry in resumed] == ['epoch_1.pth']
 
-    output, status = reproduce.here('run')
+    def here(*arguments):  # in this process, which has imported all that a new one would have to
+        return main([str(argument) for argument in arguments]), capsys.readouterr().out
+
+    status, output = here(*command, '--gpus', 0)
     assert status == 0 and 'done before' in output and '1 of 1 runs done' in output
     assert run.read_launches() == launches
-
-    output, status = reproduce.here('report')
-    assert status == 0, output
-    report = (reproduce.work_root / 'rehearsal' / 'rehearsal-table-V.md').read_text()
-    assert f'| `{ROW.name}` | 0 |' in report
-    output, status = reproduce.here('plan')
+    status, output = here('report', '--work-root', work_root)
+    assert status == 0 and (work_root / 'comparison.html').is_file()
+    status, output = here('plan', *which)
     assert status == 0 and '1 done, 0 in progress, 0 missing' in output
-
-    other = reproduce.here('run', '--seeds', '0', '1', '--images-per-gpu', '4',
-                           '--print-commands')[0]
-    assert '# faster-rcnn_r50-gm-stem-l1 seed 1 (rehearsal)' in other and 'seed 0' not in other
+    output = here(*command, '--gpus', 0, '--seeds', 0, 1, '--print-commands')[1]
+    assert '# gm seed 1' in output and 'seed 0' not in output
