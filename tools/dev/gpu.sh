@@ -53,7 +53,6 @@ part ops ops
 part backbone benchmark backbone --precision fp32 amp --batch 2 8 --size 512 512 --size 800 1216
 part channels_last benchmark channels_last --precision amp --channels-last --batch 8 --size 800 1216
 part detector benchmark detector --network detector --work step --precision fp32 amp --size 800 1333
-part growth "$PYTHON" tools/dev/bench_growth.py --device cuda --json "$OUT/benchmark-growth.json"
 part cifar "$PYTHON" -m gmconv_mmdet.lab.cifar10 train --data "$DATA" --out "$OUT/cifar10" \
     --device cuda --variant plain sgm gm --seeds 0 1 2
 part coco128 "$PYTHON" tools/reproduce.py run --table V --rows faster-rcnn --gpus 1 --amp \

@@ -15,8 +15,8 @@ from ...conversion import fold_gmconv
 from ...layers import RefConv2d
 from ...messages import markdown_table
 from ...openmmlab.config_file import config_scope, without_weights
+from ...openmmlab.mim_files import shipped
 from ..reproduce.paper import TABLE_I, TABLE_II
-from ..reproduce.table import config_folder
 
 # The paper's models as configs, and the side of their images in pixels. The Params column of Table
 # I is that of ten classes for ResNet-20 and 56 and of a hundred for ResNet-18 (with ten it has
@@ -73,7 +73,7 @@ def cost_table() -> str:
         for result in results:
             pattern, image_size = _CONFIGS[table, result.model]
             name = pattern.format(_METHODS[result.method])
-            cost = classifier_cost(config_folder().parent / f'{name}.py', image_size)
+            cost = classifier_cost(shipped(f'configs/{name}.py'), image_size)
             flops = result.flops_m if table == 'I' else round(1000 * result.flops_g)
             lines.append([table, result.model, result.method, name, f'{result.params_m:.2f}',
                           f'{cost.parameters / 1e6:.6f}', str(flops), f'{cost.flops / 1e6:.1f}'])
@@ -116,7 +116,7 @@ def refocused_table() -> str:
     """:class:`RefocusedCost` of RefConv's configs, in millions, as Markdown."""
     lines = []
     for name in _REFOCUSED:
-        layers, *numbers = refocused_cost(config_folder().parent / f'{name}.py')
+        layers, *numbers = refocused_cost(shipped(f'configs/{name}.py'))
         lines.append([name, str(layers), *(f'{number / 1e6:.3f}' for number in numbers)])
     return '\n'.join(markdown_table(
         ['config', 'RefConv layers', 'trained (M)', 'frozen parameters (M)', 'frozen basis (M)',

@@ -10,8 +10,8 @@ from mmengine.config import Config
 
 from ...conversion import fold_gmconv
 from ...conversion.swap import spatial_convs, swap
+from ...openmmlab.mim_files import shipped
 from ...visualization.measured_model import randomize
-from ..reproduce.table import Row
 
 PLAIN = 'plain'
 _DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
@@ -63,7 +63,7 @@ def build_network(network: str, variant: str, frozen_stages: int = -1) -> nn.Mod
     if network == 'backbone':
         model = MMDET_MODELS.build(backbone)
     else:
-        config = Config.fromfile(Row('faster-rcnn', 'r50').config).model
+        config = Config.fromfile(shipped('configs/gmconv/faster-rcnn_r50_fpn_1x_coco.py')).model
         config.backbone = dict(num_stages=4, out_indices=(0, 1, 2, 3), style='pytorch', **backbone)
         model = MMDET_MODELS.build(config)
     randomize(model)

@@ -4,9 +4,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,27 +94,8 @@ def available_variants(device: torch.device | str) -> tuple[str, ...]:
     return VARIANTS
 
 
-_IMPORT = """
-import time, warnings
-warnings.simplefilter('ignore')
-from mmdet.utils import register_all_modules
-register_all_modules()
-begun = time.perf_counter()
-import gmconv_mmdet
-print(time.perf_counter() - begun)
-"""
-
-
-def import_seconds(times: int = 2) -> float:
-    """Median time of ``import gmconv_mmdet`` in a process that has all of mmdet imported."""
-    runs = [subprocess.run([sys.executable, '-c', _IMPORT], capture_output=True, text=True,
-                           check=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
-            for _ in range(times)]
-    return statistics.median(float(run.stdout.split()[-1]) for run in runs)
-
-
 def quick_cases(device: torch.device | str) -> Iterator[tuple[Case, float]]:
-    """What ``--quick`` compares, each with its seconds: what has a target."""
+    """What ``--quick`` compares, each with its seconds."""
     scale = 1 if torch.device(device).type == 'cpu' else 0.25
     yield Case(), 40 * scale
     yield Case(work='inference', variants=(PLAIN, 'S-GM folded', 'GM')), 24 * scale

@@ -23,7 +23,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import set_random_seed
 
 from ...deploy.plain_config import plain_twin
-from ...files import read_json, write_json, write_whole
+from ...files import write_whole
 from ...openmmlab.config_file import config_scope, read_config
 from ...openmmlab.mim_files import shipped
 from .paper import DETECTION_TABLES

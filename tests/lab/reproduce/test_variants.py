@@ -13,7 +13,6 @@ from gmconv_mmdet.lab.reproduce.variants import (
     write_initial_weights,
 )
 
-
 NOTHING = Comparison(())
 # What no shell quoting is to be trusted with.
 ODD = 'it\'s "my" data, {a} [b] ü'

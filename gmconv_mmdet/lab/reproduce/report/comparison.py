@@ -96,7 +96,8 @@ def summary(results: Sequence[dict]) -> dict:
                 seeds_needed=seeds_needed(spread, DIFFERENCE) if spread is not None else None))
     compared = [result for result in results if result['variant'] != result['baseline']]
     return dict(
-        baseline=' and '.join(dict.fromkeys(baselines.values())), config=(compared or results)[0]['base_config'],
+        baseline=' and '.join(dict.fromkeys(baselines.values())),
+        config=(compared or results)[0]['base_config'],
         difference=DIFFERENCE,
         overrides=results[0].get('shared_overrides', []),
         variants=variants, differences=differences,
