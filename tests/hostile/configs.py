@@ -63,7 +63,7 @@ def negative_size(folder):
 
 
 @case('config', 'an unknown row', '`tools/reproduce.py plan`',
-      refused='no such variant III: r51')
+      refused='no such variant: r51')
 def unknown_row(folder):
     return lambda: tool('reproduce.py', 'plan', '--table', 'III', '--rows', 'r51', '--work-root',
                         folder / 'work')
