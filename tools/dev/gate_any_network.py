@@ -270,7 +270,7 @@ def run(out: Path, only: list[str]) -> None:
 
 
 def table(results: dict) -> str:
-    """The results as Markdown: a row for each library, then every network that did not pass, with why."""
+    """The results as Markdown: a row for each library, then why networks did not pass; all are in the JSON file."""
     networks, versions = results['networks'], results['versions']
     lines = ['| library | networks | passed | failed | left out | convolutions > 1x1 in those passed '
              '| converted |',
@@ -303,10 +303,10 @@ def table(results: dict) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def _by_reason(what: str, reasons: dict[str, str]) -> list[str]:
-    return [f'* {what}, {reason} ({count}): '
-            + ', '.join(sorted(name for name, its in reasons.items() if its == reason))
-            for reason, count in Counter(reasons.values()).most_common()]
+def _by_reason(what: str, reasons: dict[str, str], most: int = 3) -> list[str]:
+    return [f'* {what}, {reason}: {count} ({", ".join(names[:most])}{", ..." * (count > most)})'
+            for reason, count in Counter(reasons.values()).most_common()
+            for names in [sorted(name for name, its in reasons.items() if its == reason)]]
 
 
 def page(out: Path) -> None:

@@ -38,9 +38,24 @@ def detection(docs: Path, name: str) -> str:
         picture.write_text(difference_picture(told), encoding='utf-8')
         lines += ['', f'![Paired differences in AP with 95 % intervals](images/{picture.name})']
     if told['masks']:
-        lines += ['', *(f'* {one["variant"]} seed {one["seed"]}: {one["verdict"]}.'
-                        for one in told['masks'])]
+        lines += ['', 'The largest change of a sigma, or of the bias that predicts it, in per cent '
+                  'of its start:', '', *learned(told['masks'])]
     return '\n'.join(lines)
+
+
+def learned(stories: list[dict]) -> list[str]:
+    """A line a variant: what gradients and what weight decay did at most, from run to run."""
+    body = []
+    for variant in dict.fromkeys(story['variant'] for story in stories):
+        runs = [story for story in stories if story['variant'] == variant]
+        moved = {key: [100 * max(abs(number[key] / number['start']) for number in run['numbers'])
+                       for run in runs] for key in ('by_gradient', 'by_decay')}
+        body.append([variant, str(len(runs)),
+                     *(f'{min(values):.1f} to {max(values):.1f}' for values in moved.values()),
+                     ', '.join(f'{run["seed"]}' for run in runs if 'NOTHING' in run['verdict'])
+                     or 'none'])
+    return markdown_table(['variant', 'runs', 'by gradients', 'by weight decay',
+                           'seeds whose masks learned nothing (less than 1 % by gradients)'], body)
 
 
 def classification(docs: Path, name: str) -> str:

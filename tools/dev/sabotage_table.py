@@ -1,5 +1,5 @@
-"""Write the table of docs/preflight.md: every sabotage of tests/preflight is made, and the one line
-with which `tools/doctor.py CONFIG` answers is a line of Markdown.
+"""Make every sabotage of tests/preflight, print the one line with which `tools/doctor.py CONFIG`
+answers, and write the shorter ones into the table of docs/preflight.md.
 
     GMCONV_SHARED_DATA=... python tools/dev/sabotage_table.py
 """
@@ -20,9 +20,11 @@ PAGE = REPO / 'docs' / 'preflight.md'
 START, END = '<!-- printed by tools/dev/sabotage_table.py -->\n', '<!-- end -->\n'
 
 
-def cell(text: str, most: int = 420) -> str:
-    text = ' '.join(text.split()).replace('|', '\\|').replace('<', '&lt;')
-    return text if len(text) <= most else text[:most - 4] + ' ...'
+SHOWN = 170  # letters of an answer, in the page
+
+
+def cell(text: str) -> str:
+    return ' '.join(text.split()).replace('|', '\\|').replace('<', '&lt;')
 
 
 def main() -> None:
@@ -37,8 +39,10 @@ def main() -> None:
         assert status == 1 and re.search(item.says, fault), (item.fault, said)
         text = fault[22:].replace(f'{folder}/data/', '').replace(f'{folder}/data', 'DATA').replace(
             f'{folder}/torch', 'TORCH_HOME').replace(f'{REPO}/', '')
-        lines.append(f'| {cell(item.fault)} | {cell(text)} |')
-        print(lines[-1], flush=True)
+        line = f'| {cell(item.fault)} | {cell(text)} |'
+        print(line, flush=True)
+        if len(text) <= SHOWN:
+            lines.append(line)
     lines.append(f'\n{len(SABOTAGES)} sabotages, each answered by one line, 0 bare tracebacks.')
     before, rest = PAGE.read_text(encoding='utf-8').split(START)
     PAGE.write_text(before + START + '\n' + '\n'.join(lines) + '\n\n' + END + rest.split(END)[1],

@@ -2,7 +2,6 @@
 
     OMP_NUM_THREADS=2 python tools/dev/stress_masks.py
     python tools/dev/stress_masks.py --table      print the table again
-    python tools/dev/stress_masks.py --cost 60    CPU time of ``DivergenceHook``
 
 The demo's network and images, 64 pixels (``--size``) and 2 images at a time, 2,000 iterations in
 fp32 and with backbone and neck in bf16 autocast. Only ``DivergenceHook`` ends a run early. In
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 import warnings
 from pathlib import Path
@@ -115,34 +113,6 @@ def adapted_config(recipe: dict, work_dir: Path, data: Path, iterations: int,
     return cfg
 
 
-class TimeHook(Hook):
-    """CPU seconds of each iteration."""
-    priority = 'HIGHEST'
-
-    def __init__(self) -> None:
-        self.marks: list[float] = []
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        self.marks.append(time.process_time())
-
-
-def cost(work_dir: Path, data: Path, iterations: int) -> str:
-    """CPU time of iterations that ``DivergenceHook`` looks at and of those between them, the
-    demo's own images and batch."""
-    cfg = adapted_config({}, work_dir, data, iterations, size=192)
-    cfg.train_dataloader.batch_size = 4
-    cfg.custom_hooks = [dict(type='DivergenceHook', interval=2)]
-    runner = Runner.from_cfg(cfg)
-    clock = TimeHook()
-    runner.register_hook(clock)
-    runner.train()
-    took = [end - begin for begin, end in zip(clock.marks, clock.marks[1:])]
-    # From one iteration's beginning to the next one's; iteration 2, 4, ... are looked at.
-    without, with_it = (statistics.median(took[first::2]) for first in (10, 11))
-    return (f'CPU time of an iteration, medians of {len(took[10::2])}: {without * 1e3:.0f} ms, '
-            f'looked at {with_it * 1e3:.0f} ms, ratio {with_it / without:.3f}')
-
-
 def run(name: str, precision: str, work_dir: Path, data: Path, iterations: int,
         size: int) -> dict:
     """Train once; the record of it."""
@@ -194,7 +164,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/stress_masks'))
     parser.add_argument('--json', type=Path, default=Path('work_dirs/stress_masks/results.json'))
-    parser.add_argument('--cost', type=int, metavar='N', help='measure over N iterations instead')
     parser.add_argument('--iterations', type=int, default=ITERATIONS)
     parser.add_argument('--size', type=int, default=64, help='pixels (default: %(default)s)')
     parser.add_argument('--recipes', nargs='+', choices=list(RECIPES), default=list(RECIPES))
@@ -207,9 +176,6 @@ def main() -> None:
         warnings.filterwarnings('ignore')
         data.parent.mkdir(parents=True, exist_ok=True)
         make_shapes(data)
-    if args.cost:
-        print(cost(args.work_dir, data, args.cost))
-        return
     if not args.table:
         for precision in args.precisions:
             for name in args.recipes:
