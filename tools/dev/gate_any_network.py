@@ -270,7 +270,7 @@ def run(out: Path, only: list[str]) -> None:
 
 
 def table(results: dict) -> str:
-    """The results as Markdown: a row for each library, then why networks did not pass; all are in the JSON file."""
+    """The results as Markdown: a row for each library, then why networks did not pass."""
     networks, versions = results['networks'], results['versions']
     lines = ['| library | networks | passed | failed | left out | convolutions > 1x1 in those passed '
              '| converted |',
