@@ -6,7 +6,7 @@ import csv
 from math import inf
 from typing import Any, List, Optional, Sequence, TextIO
 
-from .advice.ranking import LEAST_GAIN, Advice, recommended
+from .advice.advise import LEAST_GAIN, Advice, recommended
 from .analyze import WEIGHTED, FieldSize, LayerField, Report
 from .fpn_assignment import LevelBoxes
 

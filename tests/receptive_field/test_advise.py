@@ -6,8 +6,7 @@ import torch.nn as nn
 import torchvision
 
 from gmconv_mmdet import advise_receptive_field, edit_layers
-from gmconv_mmdet.receptive_field.advice.advise import recommended
-from gmconv_mmdet.receptive_field.advice.ranking import Scores, scores
+from gmconv_mmdet.receptive_field.advice.advise import Scores, recommended, scores
 from gmconv_mmdet.receptive_field.analyze import FieldSize, ReceptiveFieldError, analyze
 from gmconv_mmdet.receptive_field.field_table import advice_table
 from gmconv_mmdet.receptive_field.tracing.field_trace import require_meta_device

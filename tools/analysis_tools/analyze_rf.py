@@ -19,7 +19,7 @@ import gmconv_mmdet.receptive_field.field_table as table
 from gmconv_mmdet.openmmlab.config_file import read_config
 from gmconv_mmdet.openmmlab.configured_size import configured_scale, configured_size
 from gmconv_mmdet.receptive_field.advice.config_changes import advise_config
-from gmconv_mmdet.receptive_field.advice.ranking import recommended
+from gmconv_mmdet.receptive_field.advice.advise import recommended
 from gmconv_mmdet.receptive_field.advice.written_config import write_config
 from gmconv_mmdet.receptive_field.analyze import ReceptiveFieldError
 from gmconv_mmdet.receptive_field.analyze_config import analyze_config
@@ -79,7 +79,8 @@ def main() -> None:
     if args.advise or args.change:
         advice = advise_config(cfg, size, boxes)
         print(f'\n{table.advice_table(advice)}')
-        content['advice'] = [dict(change=a.change.name, backbone=a.change.backbone, error=a.error,
+        content['advice'] = [dict(change=a.change.name, edits=a.change.edits,
+                                  options=a.change.options, error=a.error,
                                   scores=a.scores and dict(asdict(a.scores), total=a.scores.total),
                                   report=a.report and a.report.as_dict()) for a in advice]
         best = recommended(advice)
