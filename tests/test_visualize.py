@@ -63,7 +63,7 @@ def test_objects_of_the_configs_test_set_then_redrawn(run, folder):
     # A box of 110 x 96 is large, 20 x 20 small: 7 readable images with one of each band.
     assert {(row['map'], row['model'], row['count']) for row in rows} == {
         (f'{kind}/{band}', net, '7') for kind in ('C5', 'P')
-        for band in ('small', 'medium', 'large') for net in ('r18', 'r18-gm')}
+        for band in ('small', 'medium', 'large') for net in ('net_r18', 'net_r18-gm')}
     pictures = {p.name: p.read_bytes() for p in (folder / 'out').glob('*.png')}
     assert set(pictures) == {'erf_C5.png', 'erf_P.png'}
     for name in ('images', 'boxes.json', 'net_r18.py'):

@@ -1,5 +1,4 @@
 """A picture of a network: the receptive field of every layer, coloured by status."""
-
 from __future__ import annotations
 
 from math import inf

@@ -75,9 +75,7 @@ def test_boxes_beyond_their_level():
     sizes = np.array([[59, 99], [61, 99], [59, 101], [10, 10], [500, 500]])   # w, h
     fine, coarse = boxes_beyond_field(levels, stages, sizes)
     assert (fine.boxes, fine.beyond_field, fine.beyond_stage, fine.beyond_effective) == (4, 2, 3, 3)
-    assert fine.share(fine.beyond_field) == 0.5
     assert (coarse.boxes, coarse.beyond_field, coarse.beyond_stage) == (1, 0, None)
-    assert coarse.share(coarse.beyond_stage) is None
 
 
 def test_coco128(shared_data):

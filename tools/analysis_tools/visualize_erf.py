@@ -17,9 +17,9 @@ from pathlib import Path
 
 from gmconv_mmdet.visualization.coco_objects import draw_objects
 from gmconv_mmdet.visualization.measured_model import load_model, model_labels
-from gmconv_mmdet.visualization.erf_gallery import result_file, saved_results, write_gallery
-from gmconv_mmdet.visualization.erf_network import measure_network
-from gmconv_mmdet.visualization.erf_objects import measure_objects
+from gmconv_mmdet.visualization.erf_picture import write_gallery
+from gmconv_mmdet.visualization.erf_result import result_file, saved_results
+from gmconv_mmdet.visualization.erf_units import measure_network, measure_objects
 from gmconv_mmdet.visualization.image_files import configured_test_set, image_files
 from gmconv_mmdet.openmmlab.config_file import read_config
 

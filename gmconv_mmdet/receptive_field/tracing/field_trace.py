@@ -38,10 +38,10 @@ class Step:
     kind: str
     source: TensorField
     result: TensorField
+    macs: int = 0
     kernel: tuple[int, int] | None = None
     stride: tuple[int, int] | None = None
     dilation: tuple[int, int] | None = None
-    macs: int = 0
 
 
 def require_meta_device() -> None:
@@ -80,14 +80,14 @@ class FieldTracer(TorchDispatchMode):
         self._kept.append(tensor)
         self._fields[id(tensor)] = field
 
-    def note(self, kind: str | None, source: TensorField, result: TensorField, *kernel: Any,
-             macs: int = 0) -> None:
-        """A layer; ``kernel`` is its size, stride and dilation. No ``kind``: its cost alone."""
+    def note(self, kind: str | None, source: TensorField, result: TensorField, macs: int = 0,
+             **kernel: Any) -> None:
+        """A layer, with ``kernel``, ``stride``, ``dilation`` if any; without ``kind`` its cost alone."""
         self.macs += macs
         if self.deforms and kind == 'convolution':
             kind = 'deformable convolution'
         if kind is not None:
-            self.steps.append(Step(self.owners[-1][0], kind, source, result, *kernel, macs=macs))
+            self.steps.append(Step(self.owners[-1][0], kind, source, result, macs, **kernel))
 
     def refusal(self, reason: str) -> ReceptiveFieldError:
         name, kind = self.owners[-1]

@@ -33,16 +33,22 @@ def _pairs(call: Call, *names: str) -> list[tuple[int, int]]:
 
 
 def _slide(call: Call, kind: str, field: TensorField, out: Tensor, kernel: Sequence[int],
-           stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int] = (1, 1),
-           paths: Sequence[TensorField] = (), macs: int = 0, transposed: bool = False) -> TensorField:
-    """The field behind a kernel over the last two dimensions, noted as a layer. ``paths`` join the
-    result: maps that the kernel's sampling points are computed from."""
-    steps = transposed_convolution if transposed else convolution
-    gathers = [steps(*numbers) for numbers in zip(kernel, stride, padding, dilation)]
+           steps: Sequence[Sequence[int]], paths: Sequence[TensorField] = (), macs: int = 0,
+           transposed: bool = False) -> TensorField:
+    """The field behind a kernel over the last two dimensions, noted as a layer.
+
+    Args:
+        steps: stride, padding and dilation, each of both axes.
+        paths: join the result: maps that the kernel's sampling points are computed from.
+    """
+    stride, padding, dilation = steps
+    gather = transposed_convolution if transposed else convolution
+    gathers = [gather(*numbers) for numbers in zip(kernel, *steps)]
     masked = call.masked_kernel and [d * (k - 1) + 1 for d, k in zip(dilation, call.masked_kernel)]
     result = _gather_maps(field, gathers, out, masked)
     result = _join_weights(call, broadcast([result, *paths], out.shape) if paths else result)
-    call.note(kind, field, result, tuple(kernel), tuple(stride), tuple(dilation), macs=macs)
+    call.note(kind, field, result, macs, kernel=tuple(kernel), stride=tuple(stride),
+              dilation=tuple(dilation))
     return result
 
 
@@ -86,7 +92,7 @@ def _convolution(call: Call) -> TensorField:
     transposed = call['transposed']
     positions = (call['input'] if transposed else out).shape
     return _slide(call, 'transposed convolution' if transposed else 'convolution', field, out,
-                  weight.shape[2:], *_pairs(call, 'stride', 'padding', 'dilation'),
+                  weight.shape[2:], _pairs(call, 'stride', 'padding', 'dilation'),
                   macs=positions[0] * prod(positions[2:]) * weight.numel(), transposed=transposed)
 
 
@@ -109,8 +115,8 @@ def _deform_convolution(call: Call) -> TensorField:
     weight, out = call['weight'], call.out
     offsets = [f for f in map(call.field_of, (call['offset'], call['mask'])) if f is not None]
     grid = [(call[f'{name}_h'], call[f'{name}_w']) for name in ('stride', 'pad', 'dilation')]
-    return _slide(call, 'deformable convolution', call.field, out, weight.shape[2:], *grid,
-                  paths=offsets, macs=out.shape[0] * prod(out.shape[2:]) * weight.numel())
+    return _slide(call, 'deformable convolution', call.field, out, weight.shape[2:], grid,
+                  offsets, macs=out.shape[0] * prod(out.shape[2:]) * weight.numel())
 
 
 @rule('max_pool2d_with_indices', 'avg_pool2d')
@@ -118,7 +124,8 @@ def _pool(call: Call) -> TensorField:
     kernel, padding = _pairs(call, 'kernel_size', 'padding')
     stride = _pairs(call, 'stride')[0] if call['stride'] else kernel
     dilation = _pairs(call, 'dilation')[0] if 'dilation' in call.args else (1, 1)
-    return _slide(call, 'pooling', call.field, call.first_out, kernel, stride, padding, dilation)
+    return _slide(call, 'pooling', call.field, call.first_out, kernel,
+                  (stride, padding, dilation))
 
 
 @rule('_adaptive_avg_pool2d', 'adaptive_avg_pool2d', 'adaptive_max_pool2d')
@@ -140,14 +147,15 @@ def _unfold(call: Call) -> TensorField:
     size = [(n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, k, s, p, d in zip(call.source.shape[-2:], kernel, *steps)]
     shape = (*call.out.shape[:2], *size)
-    result = _slide(call, 'unfold', call.field, call.out.new_empty(shape), kernel, *steps)
+    result = _slide(call, 'unfold', call.field, call.out.new_empty(shape), kernel, steps)
     return replace(result, dims=reshape(result.dims, (*shape[:2], prod(size))))
 
 
 @rule('pixel_unshuffle')
 def _pixel_unshuffle(call: Call) -> TensorField:
     times = (call['downscale_factor'],) * 2
-    return _slide(call, 'space to depth', call.field, call.out, times, times, (0, 0))
+    return _slide(call, 'space to depth', call.field, call.out, times,
+                  (times, (0, 0), (1, 1)))
 
 
 @rule('pixel_shuffle')

@@ -1,22 +1,23 @@
-"""Fields of objects, in a network whose field is known."""
+"""Fields of central units against the definition, and of objects."""
 import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmengine.config import Config
 
 from gmconv_mmdet.visualization.coco_objects import CocoObject
 from gmconv_mmdet.visualization.erf import axis_variance
-from gmconv_mmdet.visualization.erf_objects import maps_of_box, measure_objects
+from gmconv_mmdet.visualization.erf_units import maps_of_box, measure_network, measure_objects
 from gmconv_mmdet.visualization.measured_model import load_model
 
 NET = """
 model = dict(
     type='FasterRCNN', backbone=dict(type='ResNet', depth=18, base_channels=4),
     neck=dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=4, num_outs=5),
-    data_preprocessor=dict(type='DetDataPreprocessor', mean=[0] * 3, std=[255.] * 3,
-                           pad_size_divisor=32),
+    data_preprocessor=dict(type='DetDataPreprocessor', mean=[100, 110, 120],
+                           std=[50., 60., 70.], bgr_to_rgb=True, pad_size_divisor=32),
     roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32], finest_scale=28)))
 test_dataloader = dict(dataset=dict(pipeline=[
     dict(type='Resize', scale=(160, 100), keep_ratio=True)]))
@@ -96,3 +97,24 @@ def test_rows_and_maps(model, folder):
 def test_crop_needs_a_centre(model, folder, crop):
     with pytest.raises(ValueError, match=f'crop must be odd.*got {crop}'):
         measure_objects(model, folder / 'x.json', folder, OBJECTS, folder / 'r.npz', crop=crop)
+
+
+def test_average_of_single_gradients(model, folder):
+    """Against the definition, written out with the backbone alone."""
+    images = sorted(folder.glob('*.png'))
+    result = measure_network(model, images, folder, folder / 'r.npz', ['C5', 'C3'], size=96)
+    assert list(result.skipped) == ['broken.png'] and result.done == ['a.png', 'b.png']
+    for index, name in ((3, 'C5'), (1, 'C3')):
+        expected = np.zeros((96, 96))
+        for file in result.done:
+            pixels = cv2.resize(cv2.imread(str(folder / file)), (96, 96),
+                                interpolation=cv2.INTER_CUBIC)[..., ::-1].astype(np.float32)
+            x = torch.tensor((pixels - np.float32([100, 110, 120])) / np.float32([50, 60, 70]))
+            x = x.permute(2, 0, 1)[None].requires_grad_()
+            y = model.network.backbone(x)[index]
+            F.relu(y[:, :, y.shape[2] // 2, y.shape[3] // 2]).sum().backward()
+            expected += F.relu(x.grad)[0].sum(0).double().numpy() / 2
+        assert np.allclose(result.mean(name), expected, rtol=1e-4, atol=1e-6 * expected.max())
+    with pytest.raises(ValueError, match='net has no output C9, P8; it has C2, C3.*P6'):
+        measure_network(model, images, folder, folder / 'x.npz', ['C5', 'C9', 'P8'], size=64)
+    assert not (folder / 'x.npz').exists()

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from gmconv_mmdet.visualization.image_files import image_files, network_input, read_image, resized
-from gmconv_mmdet.visualization.mask_gallery import write_masks
-from gmconv_mmdet.visualization.mask_picture import mask_figure
+from gmconv_mmdet.visualization.mask_picture import mask_figure, write_masks
 from gmconv_mmdet.visualization.masks import predicted_sigmas
 from gmconv_mmdet.visualization.measured_model import load_model
 
