@@ -1,26 +1,10 @@
-r"""Receptive-field analysis: which layers can't contribute at a given input size.
+"""Receptive-field analysis: which layers can't contribute at a given input size.
 
 After Richter & Pal, "Receptive Field Refinement for Convolutional Neural Networks Reliably Improves
-Predictive Performance" (arXiv 2211.14487). A layer whose every input path already sees the whole
-image has no new context to add: it is *unproductive*. The analysis needs the architecture alone.
-
-Rules. Every path from the image starts with a field of :math:`r = 1` pixel at a jump :math:`j = 1`;
-a kernel of :math:`k` taps, dilated by :math:`d`, with stride :math:`s` gives
-:math:`r \leftarrow r + d (k - 1) j` and :math:`j \leftarrow j s`, along each axis on its own. Where
-paths join (addition, concatenation, a gate) ``r_min`` is the smallest field of any path and
-``r_max`` the extent of the union of all of them: exactly the input that a gradient can reach.
-
-Decisions that the rules leave open:
-
-* A global path (global pooling, squeeze-excitation, attention, statistics of a normalisation over
-  this image) has an infinite field. It isn't counted where a finite path exists
-  (``has_global_path`` tells); behind a layer with none, ``r_min`` and ``r_max`` are ``inf``.
-* Upsampled maps, and attention in windows, give different positions fields of different sizes; the
-  size is that of the largest. A resize to an odd size counts as the integer factor that was meant.
-* A deformable convolution counts with its nominal grid (``kind`` says so): its offsets have no
-  bound.
-* A Gaussian mask (GMConv) never changes the theoretical field. ``r_effective`` stands beside it:
-  the same rules with the extent that the mask leaves, see :mod:`.masked_kernel`.
+Predictive Performance" (arXiv 2211.14487): every path from the image starts with a field of ``r = 1``
+pixel at a jump ``j = 1``; ``k`` taps, dilated by ``d``, with stride ``s`` give ``r + d (k - 1) j`` and
+``j s``, along each axis on its own. What the rules leave open (global paths, upsampling, deformable
+convolutions, masks) is decided as docs/receptive_field_analysis.md says.
 """
 from __future__ import annotations
 

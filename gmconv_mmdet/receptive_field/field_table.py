@@ -1,12 +1,11 @@
-"""Receptive-field reports as text and CSV."""
+"""Receptive-field reports as text."""
 from __future__ import annotations
 
-import csv
 from math import inf
-from typing import Any, Sequence, TextIO
+from typing import Any, Sequence
 
 from .advice.advise import LEAST_GAIN, Advice, recommended
-from .analyze import WEIGHTED, FieldSize, LayerField, Report
+from .analyze import WEIGHTED, FieldSize, Report
 from .fpn_assignment import LevelBoxes
 
 MASK_NOTE = ('r eff counts Gaussian masks at the size they leave (dynamic masks: for a blank '
@@ -43,35 +42,15 @@ def align(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> str:
     return '\n'.join([lines[0], '  '.join('-' * width for width in widths), *lines[1:]])
 
 
-def _cells(name: str, layer: LayerField) -> dict[str, Any]:
-    """What is told of a layer, in the order of the CSV file."""
-    return dict(
-        name=name, kind=layer.kind, kernel=pair(layer.kernel), stride=pair(layer.stride),
-        dilation=pair(layer.dilation), map=pair(layer.size), r_min=pair(layer.r_min),
-        r_max=pair(layer.r_max), r_effective=pair(layer.r_effective), jump=pair(layer.jump),
-        center=pair(layer.center), status=layer.status, saturated=_axes(layer.saturated),
-        global_path=_axes(layer.has_global_path), macs=layer.macs)
-
-
 def layer_table(report: Report) -> str:
     """Every layer, then what the numbers add up to."""
-    heads = dict(name='layer', kind='kind', kernel='kernel', stride='stride', map='map', r_min='r min',
-                 r_max='r max', r_effective='r eff', jump='jump', status='status',
-                 saturated='saturated')
-    rows = []
-    for name, layer in report.layers.items():
-        cells = _cells(name, layer)
-        cells['status'] += '' if layer.exact else ' (about)'
-        rows.append([cells[key] for key in heads])
-    return f'{align(rows, list(heads.values()))}\n\n{MASK_NOTE}\n\n{summary(report)}'
-
-
-def write_csv(report: Report, file: TextIO) -> None:
-    """One line a layer; pairs are ``h x w``."""
-    rows = [_cells(name, layer) for name, layer in report.layers.items()]
-    writer = csv.DictWriter(file, list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
+    heads = ('layer', 'kind', 'kernel', 'stride', 'map', 'r min', 'r max', 'r eff', 'jump', 'status',
+             'saturated')
+    rows = [(name, layer.kind, pair(layer.kernel), pair(layer.stride), pair(layer.size),
+             pair(layer.r_min), pair(layer.r_max), pair(layer.r_effective), pair(layer.jump),
+             layer.status + ' (about)' * (not layer.exact), _axes(layer.saturated))
+            for name, layer in report.layers.items()]
+    return f'{align(rows, heads)}\n\n{MASK_NOTE}\n\n{summary(report)}'
 
 
 def summary(report: Report) -> str:

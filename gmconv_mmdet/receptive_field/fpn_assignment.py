@@ -17,16 +17,14 @@ FINEST_SCALE = 56
 
 @dataclass(frozen=True)
 class LevelBoxes:
-    """One pyramid level and the boxes that are assigned to it.
+    """One pyramid level (0 is the finest) and the boxes that are assigned to it.
 
     Attributes:
-        level: 0 is the finest.
         field: the level's receptive field, the path down from coarser levels included.
-        stage: the receptive field of the backbone's map of the same jump, None if there is none.
+        stage: that of the backbone's map of the same jump, None if there is none.
         boxes: number of boxes of this level.
-        beyond_field: of these, wider or higher than the level's field (``r_max``).
-        beyond_stage: than the backbone map's field.
-        beyond_effective: than the level's mask-weighted field (``r_effective``).
+        beyond_field, beyond_stage, beyond_effective: of these, wider or higher than the level's
+            ``r_max``, than the backbone map's, than the level's ``r_effective``.
     """
     level: int
     field: FieldSize

@@ -23,7 +23,7 @@ from gmconv_mmdet.receptive_field.advice.advise import recommended
 from gmconv_mmdet.receptive_field.advice.written_config import write_config
 from gmconv_mmdet.receptive_field.analyze import ReceptiveFieldError
 from gmconv_mmdet.receptive_field.analyze_config import analyze_config
-from gmconv_mmdet.receptive_field.field_picture import save_picture
+from gmconv_mmdet.receptive_field.field_picture import field_figure
 from gmconv_mmdet.receptive_field.fpn_assignment import (boxes_beyond_field, resized_boxes,
                                                          roi_assignment)
 
@@ -40,7 +40,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--change', help='name of a change from the list, for --write-config')
     parser.add_argument('--write-config', metavar='OUT',
                         help='write the config with --change, else with what --advise recommends')
-    parser.add_argument('--csv', help='write the layers to a CSV file')
     parser.add_argument('--json', help='write everything to a JSON file')
     parser.add_argument('--picture', help='draw the network, coloured by status')
     parser.add_argument('--brief', action='store_true', help='do not print the table of layers')
@@ -96,13 +95,11 @@ def main() -> None:
             else:
                 write_config(args.config, cfg, advice[0], best, args.write_config)
                 print(f'\nwrote {args.write_config}')
-    if args.csv:
-        with open(args.csv, 'w', newline='', encoding='utf-8') as file:
-            table.write_csv(report, file)
     if args.json:
         Path(args.json).write_text(json.dumps(content, indent=1, default=str), encoding='utf-8')
     if args.picture:
-        save_picture(report, args.picture, f'{Path(args.config).stem}, {size[0]} x {size[1]} px')
+        title = f'{Path(args.config).stem}, {size[0]} x {size[1]} px'
+        field_figure(report, title).savefig(args.picture, dpi=110)
 
 
 if __name__ == '__main__':

@@ -1,14 +1,9 @@
 """Which change of a network's single layers serves the images and their objects best, or none.
 
-The score of a network is the sum of three shares, and what it costs:
-
-* of its layers with weights, those that are unproductive (arXiv 2211.14487);
-* of the boxes, those larger than the receptive field of the map they are assigned to: no position
-  sees the whole object;
-* of the boxes, those with a side below two positions of that map, too few to tell two edges apart;
-* 0.05 for every doubling of the multiply-adds: twice the cost has to serve five of a hundred better.
-
-The first is the published criterion; the other three and the weights are this project's choice.
+The score of a network is the sum of the share of its layers with weights that are unproductive (arXiv
+2211.14487), of the boxes larger than the receptive field of their map, of the boxes with a side below
+two positions of it, and 0.05 for every doubling of the multiply-adds. All but the first is this
+project's choice.
 """
 from __future__ import annotations
 
@@ -108,14 +103,8 @@ def advise(module: nn.Module, input_size: tuple[int, int], boxes: Any = None,
 
 def scores(report: Report, levels: Sequence[FieldSize], original: Report, boxes: Any = None,
            finest_scale: float = 56) -> Scores:
-    """Score an analysed network.
-
-    Args:
-        levels: the maps that boxes are assigned to, finest first.
-        original: the analysis of the network as it is.
-        boxes: ``(n, 2)`` widths and heights in input pixels; None leaves them out of the score.
-        finest_scale: by which boxes are assigned to levels.
-    """
+    """Score an analysed network; ``levels`` are the maps that boxes are assigned to, finest first, by
+    ``finest_scale``, ``original`` is the analysis of the network as it is."""
     # of the original's number: a change must not win by adding layers
     layers = sum(layer.kind in WEIGHTED for layer in original.layers.values())
     wasted = len(report.unproductive) / max(1, layers)

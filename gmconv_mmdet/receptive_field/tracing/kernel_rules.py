@@ -169,12 +169,11 @@ def nominal_ratio(source: int, target: int) -> Fraction:
     FPN resizes 13 positions to 25: twice, less the position that an odd size lost on the way down.
     Taken literally 25/13 would drift against the map that it is added to.
     """
-    if target < source:
-        k = -(-source // target)
-        k = k if target in (source // k, -(-source // k)) else source // target
-        return Fraction(1, k) if target in (source // k, -(-source // k)) else Fraction(target, source)
-    k = -(-target // source)
-    return Fraction(k) if source in (target // k, -(-target // k)) else Fraction(target, source)
+    small, large = sorted((source, target))
+    for k in (-(-large // small), large // small):
+        if small in (large // k, -(-large // k)):
+            return Fraction(k) if target >= source else Fraction(1, k)
+    return Fraction(target, source)
 
 
 @rule('upsample_nearest2d', '_upsample_nearest_exact2d', 'upsample_bilinear2d',
