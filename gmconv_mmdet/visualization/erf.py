@@ -1,9 +1,8 @@
 """Effective receptive fields: how much each pixel contributes to a unit, and measures of that map.
 
-After Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural
-Networks" (arXiv 1701.04128), measured as RepLKNet does (Ding et al., arXiv 2203.06717, and its
-``erf/`` scripts). Maps are NumPy arrays ``(H, W)``, not negative, in any unit: every measure here
-is free of the scale of the gradient. A map's centre is the pixel ``(H // 2, W // 2)``.
+After Luo et al. (arXiv 1701.04128), measured as RepLKNet does (Ding et al., arXiv 2203.06717, and its
+``erf/`` scripts). Maps are NumPy arrays ``(H, W)``, not negative; no measure depends on their scale. A
+map's centre is the pixel ``(H // 2, W // 2)``.
 """
 from __future__ import annotations
 
@@ -112,13 +111,8 @@ def second_moment_radius(erf_map: np.ndarray, centre: tuple[int, int] | None = N
 
 
 def mass_inside(erf_map: np.ndarray, box: tuple[float, float, float, float]) -> float:
-    """Share of the mass in a box.
-
-    Args:
-        erf_map: ``(H, W)``.
-        box: ``(x1, y1, x2, y2)`` in pixels; pixel ``i`` covers ``i`` to ``i + 1`` and counts where
-            its centre is inside.
-    """
+    """Share of the mass in a box ``(x1, y1, x2, y2)`` in pixels; pixel ``i`` covers ``i`` to ``i + 1``
+    and counts where its centre is inside."""
     erf_map = check_map(erf_map)
     x1, y1, x2, y2 = (max(0, int(np.ceil(edge - 0.5))) for edge in box)
     return float(erf_map[y1:y2, x1:x2].sum() / erf_map.sum())

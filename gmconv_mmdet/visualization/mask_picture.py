@@ -160,36 +160,30 @@ def sigma_figure(predicted: Mapping[str, Tensor], kernel_sizes: Mapping[str, tup
     figure.supxlabel('below each image its mask (dark 0, bright 1) and σ along x, y', fontsize=8)
     parts = figure.subfigures(len(predicted), 1, squeeze=False)[:, 0]
     for part, (name, sigmas) in zip(parts, predicted.items()):
-        _draw_layer(part, name, sigmas, kernel_sizes[name], files)
+        count = min(EXAMPLES, max(1, len(sigmas) // 2))
+        grid = part.add_gridspec(4, 2 + count, width_ratios=[3.2, 0.1] + [1] * count)
+        axes = part.add_subplot(grid[:, 0])
+        axes.scatter(*sigmas.T.numpy(), s=9, color='#0072B2', alpha=0.6)
+        spread = [f'σ{axis} {mean:.3f} ± {std:.3f}' for axis, mean, std in zip(
+            'xy', sigmas.mean(0), sigmas.std(0, correction=0))]
+        axes.set_title(f'{name}: {len(sigmas)} images\n{", ".join(spread)} (mean ± std)', fontsize=8)
+        axes.set(xlabel='σ along x (kernel cells)', ylabel='σ along y (kernel cells)')
+        axes.ticklabel_format(useOffset=False)
+        axes.tick_params(labelsize=7)
+        axes.margins(0.1)
+        order = sigmas.prod(1).argsort()
+        for row, (end, chosen, colour) in enumerate((('smallest', order[:count], '#D55E00'),
+                                                     ('largest', order[-count:], '#009E73'))):
+            axes.scatter(*sigmas[chosen].T.numpy(), s=26, facecolors='none', edgecolors=colour,
+                         label=f'{count} {end}')
+            for column, index in enumerate(chosen.tolist()):
+                above = part.add_subplot(grid[2 * row, 2 + column])
+                above.imshow(read_image(files[index])[..., ::-1])
+                above.set_title(f'{end} σ' if column == 0 else '', fontsize=8, loc='left')
+                above.axis('off')
+                below = part.add_subplot(grid[2 * row + 1, 2 + column])
+                below.imshow(gaussian_mask(kernel_sizes[name], sigmas[index]).numpy(), **_COLOURS)
+                below.set(xticks=[], yticks=[])
+                below.set_xlabel('σ {:.3f}, {:.3f}'.format(*sigmas[index].tolist()), fontsize=7)
+        axes.legend(fontsize=7)
     return figure
-
-
-def _draw_layer(part, name: str, sigmas: Tensor, kernel_size: tuple[int, int],
-                files: Sequence[str | Path]) -> None:
-    count = min(EXAMPLES, max(1, len(sigmas) // 2))
-    grid = part.add_gridspec(4, 2 + count, width_ratios=[3.2, 0.1] + [1] * count)
-    order = sigmas.prod(1).argsort()
-    ends = {'smallest': order[:count], 'largest': order.flip(0)[:count].flip(0)}
-    axes = part.add_subplot(grid[:, 0])
-    axes.scatter(*sigmas.T.numpy(), s=9, color='#0072B2', alpha=0.6)
-    for end, chosen, colour in zip(ends, ends.values(), ('#D55E00', '#009E73')):
-        axes.scatter(*sigmas[chosen].T.numpy(), s=26, facecolors='none', edgecolors=colour,
-                     label=f'{count} {end}')
-    mean, std = sigmas.mean(0), sigmas.std(0, correction=0)
-    axes.set_title(f'{name}: {len(sigmas)} images\nσx {mean[0]:.3f} ± {std[0]:.3f}, '
-                   f'σy {mean[1]:.3f} ± {std[1]:.3f} (mean ± std)', fontsize=8)
-    axes.set(xlabel='σ along x (kernel cells)', ylabel='σ along y (kernel cells)')
-    axes.ticklabel_format(useOffset=False)
-    axes.tick_params(labelsize=7)
-    axes.margins(0.1)
-    axes.legend(fontsize=7)
-    for row, (end, chosen) in enumerate(ends.items()):
-        for column, index in enumerate(chosen.tolist()):
-            axes = part.add_subplot(grid[2 * row, 2 + column])
-            axes.imshow(read_image(files[index])[..., ::-1])
-            axes.set_title(f'{end} σ' if column == 0 else '', fontsize=8, loc='left')
-            axes.axis('off')
-            axes = part.add_subplot(grid[2 * row + 1, 2 + column])
-            axes.imshow(gaussian_mask(kernel_size, sigmas[index]).numpy(), **_COLOURS)
-            axes.set(xticks=[], yticks=[])
-            axes.set_xlabel('σ {:.3f}, {:.3f}'.format(*sigmas[index].tolist()), fontsize=7)

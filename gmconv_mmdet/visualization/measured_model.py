@@ -102,12 +102,8 @@ def randomize(network: nn.Module) -> None:
 def feature_maps(network: FeatureExtractor, image: Tensor) -> dict[str, Tensor]:
     """The maps of backbone and neck under their usual names.
 
-    ``C<n>`` are the backbone's, ``P<n>`` the neck's, ``n`` the logarithm of the stride (a stride of
-    4 is level 2), at least one more than that of the map before: a ResNet with an FPN gives C2-C5
-    and P2-P6.
-
-    Args:
-        image: ``(1, C, H, W)``.
+    ``C<n>`` are the backbone's, ``P<n>`` the neck's, ``n`` the logarithm of the stride, at least one
+    more than that of the map before: a ResNet with an FPN gives C2-C5 and P2-P6.
     """
     backbone = _listed(network.backbone(image))
     if any(f.dim() != 4 for f in backbone):
