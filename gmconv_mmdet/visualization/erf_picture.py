@@ -35,12 +35,7 @@ def write_gallery(results: Sequence[ErfResult], out: Path) -> str:
 
 def erf_figures(results: Sequence[ErfResult]) -> dict[str, Figure]:
     """Pictures by name, a column for each model: ``'network'`` with a row for each output, or for
-    each map on which objects were measured (``'C5'``, ``'P'``) one with a row for each size band.
-
-    Raises:
-        ValueError: the results are of different measurements.
-    """
-    _check_alike(results)
+    each map on which objects were measured (``'C5'``, ``'P'``) one with a row for each size band."""
     keys = list(dict.fromkeys(key for result in results for key in ordered_keys(result)))
     if results[0].settings['mode'] == 'network':
         count, size = results[0].count(keys[0]), results[0].settings['size']
@@ -51,16 +46,6 @@ def erf_figures(results: Sequence[ErfResult]) -> dict[str, Figure]:
         'Effective receptive fields of the units at the centres of objects, '
         + ("on each box's pyramid level" if kind == 'P' else f'on {kind}'))
         for kind in dict.fromkeys(key.split('/')[0] for key in keys)}
-
-
-def _check_alike(results: Sequence[ErfResult]) -> None:
-    if not results:
-        raise ValueError('there is no result to draw')
-    for key in ('mode', 'size', 'crop', 'outputs', 'images', 'annotations', 'objects'):
-        if any(r.settings.get(key) != results[0].settings.get(key) for r in results):
-            raise ValueError(f'results of different measurements can\'t share a picture: {key} is '
-                             + ', '.join(f'{r.settings.get(key)!r} ({r.settings["label"]})'
-                                         for r in results))
 
 
 def _figure(results: Sequence[ErfResult], keys: Sequence[str], title: str) -> Figure:

@@ -87,18 +87,6 @@ def result_file(out: Path, label: str) -> Path:
     return out / f'{re.sub(r"[^A-Za-z0-9._-]+", "-", label)}.npz'
 
 
-def saved_results(out: Path) -> list[ErfResult]:
-    """All measurements in a folder, in the order in which they were finished.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    files = sorted(out.glob('*.npz'), key=lambda file: file.stat().st_mtime_ns)
-    if not files:
-        raise FileNotFoundError(f'{out} holds no measurement (*.npz)')
-    return [ErfResult.load(file) for file in files]
-
-
 def measure(path: Path, settings: dict[str, Any], items: Mapping[str, Any],
             contributions: Callable[[Any], list[Contribution]]) -> ErfResult:
     """Measure what is missing of ``items`` in a result's file, which is saved on the way: after an

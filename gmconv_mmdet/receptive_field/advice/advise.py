@@ -7,7 +7,7 @@ project's choice.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, log2
 from typing import Any
@@ -82,23 +82,41 @@ def advise(module: nn.Module, input_size: tuple[int, int], boxes: Any = None,
         ValueError: as of :func:`~gmconv_mmdet.analyze_receptive_field`.
         ReceptiveFieldError: the network as it is can't be analysed.
     """
-    def levels_of(report: Report) -> list[FieldSize]:
-        return sorted((o for o in report.outputs if o.jump != (inf, inf)), key=lambda o: o.jump)
+    def analyzed(change: Change) -> tuple[Report, list[FieldSize]]:
+        report = analyze(edit_layers(module, change.edits), input_size, channels)
+        return report, sorted((o for o in report.outputs if o.jump != (inf, inf)),
+                              key=lambda o: o.jump)
 
-    original = analyze(module, input_size, channels)
-    before = levels_of(original)
+    return compare(analyzed, propose, boxes)
+
+
+def compare(analyzed: Callable[[Change], tuple[Report, Sequence[FieldSize]]],
+            propose: Callable[[Report], Iterable[Change]], boxes: Any, count: int | None = None,
+            finest_scale: float = 56) -> list[Advice]:
+    """The network as it is, then its changes, the best first; those that can't run are last.
+
+    Args:
+        analyzed: a changed network's report and the maps of its pyramid, finest first.
+        propose: the changes of an analysed network.
+        boxes: ``(n, 2)`` widths and heights in input pixels, or None.
+        count: so many of the maps have boxes assigned to them, None for all.
+        finest_scale: by which boxes are assigned to the maps as they are.
+    """
+    original, before = analyzed(AS_IS)
+
+    def judged(change: Change, report: Report, levels: Sequence[FieldSize]) -> Advice:
+        finer = levels[0].jump[0] / before[0].jump[0] if len(levels) == len(before) > 0 else 1
+        return Advice(change, report, levels, scores(
+            report, levels[:count], original, boxes, finest_scale * finer))
+
     found = []
-    for change in [AS_IS, *propose(original)]:
+    for change in propose(original):
         try:
-            report = analyze(edit_layers(module, change.edits), input_size, channels)
+            found.append(judged(change, *analyzed(change)))
         except (ReceptiveFieldError, ValueError) as error:
             found.append(Advice(change, None, error=str(error)))
-            continue
-        levels = levels_of(report)
-        finer = levels[0].jump[0] / before[0].jump[0] if levels and before else 1
-        found.append(Advice(change, report, levels,
-                            scores(report, levels, original, boxes, 56 * finer)))
-    return ranked(found)
+    found.sort(key=lambda advice: advice.scores.total if advice.scores else inf)
+    return [judged(AS_IS, original, before), *found]
 
 
 def scores(report: Report, levels: Sequence[FieldSize], original: Report, boxes: Any = None,
@@ -120,12 +138,6 @@ def scores(report: Report, levels: Sequence[FieldSize], original: Report, boxes:
         if level.jump != (inf, inf):
             small += int(((mine[:, 0] < 2 * level.jump[1]) | (mine[:, 1] < 2 * level.jump[0])).sum())
     return Scores(wasted, large / len(boxes), small / len(boxes), cost)
-
-
-def ranked(advice: Sequence[Advice]) -> list[Advice]:
-    """The network as it is, which comes first, then its changes, the best first; those that can't
-    run are last."""
-    return [advice[0]] + sorted(advice[1:], key=lambda a: a.scores.total if a.scores else inf)
 
 
 def recommended(advice: Sequence[Advice]) -> Advice | None:

@@ -32,7 +32,7 @@ class Change:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-AS_IS = Change('as-is', 'as it is')
+AS_IS = Change('as-is', 'the network as it is')
 
 
 def propose(report: Report) -> list[Change]:

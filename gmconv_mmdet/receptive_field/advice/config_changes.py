@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +14,8 @@ from ...openmmlab.configured_network import build_extractor
 from ...openmmlab.plain_backbone import plain_backbone, type_name
 from ..analyze import FieldSize, ReceptiveFieldError, Report, analyze
 from ..fpn_assignment import roi_assignment
-from .advise import Advice, ranked, scores
-from .changes import AS_IS, FRESH, Change, propose
+from .advise import Advice, compare
+from .changes import FRESH, Change, propose
 
 SMALL_SIGMA = 0.7
 """Leaves a 7x7 kernel about as wide as a plain 3x3 one (``masked_extent`` 2.6)."""
@@ -24,7 +24,8 @@ SMALL_SIGMA = 0.7
 def advise_config(cfg: Config, input_size: tuple[int, int], boxes: Any = None) -> list[Advice]:
     """Analyse the configured backbone and every change of it at one input size, best change first.
 
-    ``report`` is that of the backbone alone, ``levels`` are the neck's outputs.
+    ``report`` is that of the backbone alone, ``levels`` are the neck's outputs, finest first (the
+    backbone's where the neck is refused).
 
     Args:
         cfg: of MMDetection, MMPretrain or this project.
@@ -36,34 +37,21 @@ def advise_config(cfg: Config, input_size: tuple[int, int], boxes: Any = None) -
         ReceptiveFieldError: the backbone as it is can't be analysed.
     """
     backbone = find_detector(cfg['model'])[1]['backbone']
-    original, levels = _analyzed(cfg, backbone, input_size)
-    count, finest_scale = roi_assignment(cfg)
-    with config_scope(cfg):
-        changes = list(_changes(backbone, original))
-    found = []
-    for change in [replace(AS_IS, description='the config as it is'), *changes]:
+
+    def analyzed(change: Change) -> tuple[Report, list[FieldSize]]:
+        network = build_extractor(cfg, changed_backbone(backbone, change))
+        report = analyze(network.backbone, input_size)
         try:
-            report, maps = _analyzed(cfg, changed_backbone(backbone, change), input_size)
-        except (ReceptiveFieldError, ValueError) as error:
-            found.append(Advice(change, None, error=str(error)))
-            continue
-        finer = maps[0].jump[0] / levels[0].jump[0] if len(maps) == len(levels) else 1
-        found.append(Advice(change, report, maps, scores(
-            report, maps[:count], original, boxes, finest_scale * finer)))
-    return ranked(found)
+            outputs = analyze(network, input_size).outputs
+        except ReceptiveFieldError:  # the neck is refused
+            outputs = report.outputs
+        return report, sorted(outputs, key=lambda output: output.jump)  # YOLOv3's: coarsest first
 
+    def proposed(report: Report) -> list[Change]:
+        with config_scope(cfg):
+            return list(_changes(backbone, report))
 
-def _analyzed(cfg: Config, backbone: Mapping[str, Any],
-              input_size: tuple[int, int]) -> tuple[Report, Sequence[FieldSize]]:
-    """The backbone's report, and the neck's outputs, finest first (the backbone's if the neck is
-    refused)."""
-    network = build_extractor(cfg, backbone)
-    report = analyze(network.backbone, input_size)
-    try:
-        outputs = analyze(network, input_size).outputs
-    except ReceptiveFieldError:
-        outputs = report.outputs
-    return report, sorted(outputs, key=lambda output: output.jump)  # YOLOv3's are coarsest first
+    return compare(analyzed, proposed, boxes, *roi_assignment(cfg))
 
 
 def _changes(backbone: Mapping[str, Any], report: Report) -> Iterator[Change]:
