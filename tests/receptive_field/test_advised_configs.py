@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from gmconv_mmdet.openmmlab.configured_network import build_extractor
+from gmconv_mmdet.receptive_field.advice.changes import Change
 from gmconv_mmdet.receptive_field.advice.config_changes import advise_config, changed_backbone
 from gmconv_mmdet.receptive_field.advice.output_strides import changed_strides
 from gmconv_mmdet.receptive_field.advice.written_config import write_config
@@ -105,6 +106,13 @@ def test_one_stage_heads(tmp_path, name, part, by_hand):
     halved = [type(f)(**{**vars(f), 'jump': (f.jump[0] // 2,) * 2}) for f in before]
     patch, found = changed_strides(cfg, before, halved)
     assert patch.get('bbox_head') == part and found == by_hand
+
+
+def test_edits_come_on_top_of_edits():
+    once = dict(type='EditedBackbone', backbone=dict(type='ResNet', depth=18),
+                edits=dict(conv1=dict(kernel_size=3), maxpool=None))
+    twice = changed_backbone(once, Change('a', 'b', dict(conv1=dict(stride=1))))
+    assert twice == dict(once, edits=dict(conv1=dict(kernel_size=3, stride=1), maxpool=None))
 
 
 def test_nothing_is_overwritten(advised):

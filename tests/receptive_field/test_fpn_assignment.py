@@ -78,14 +78,6 @@ def test_boxes_beyond_their_level():
     assert (coarse.boxes, coarse.beyond_field, coarse.beyond_stage) == (1, 0, None)
 
 
-def test_coco128(shared_data):
-    sizes = resized_boxes(shared_data / 'coco128/annotations/instances_all.json', (1333, 800))
-    rows = boxes_beyond_field([field((r, r), j) for r, j in ((459, 4), (459, 8), (459, 16),
-                                                            (491, 32))], [], sizes)
-    assert sum(row.boxes for row in rows) == len(sizes) > 800
-    assert rows[0].beyond_field == 0 and rows[3].beyond_field > 0.9 * rows[3].boxes
-
-
 def test_roi_assignment():
     head = dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32], finest_scale=28))
     cfg = Config(dict(model=dict(detector(), roi_head=head)))

@@ -76,7 +76,10 @@ def changed_backbone(backbone: Mapping[str, Any], change: Change) -> dict[str, A
     """The config of a changed backbone; edits come on top of those that it has already."""
     changed = dict(backbone, **change.options)
     if change.edits and type_name(backbone) == 'EditedBackbone':
-        return dict(changed, edits={**backbone['edits'], **change.edits})
+        edits = dict(backbone['edits'])
+        for name, values in change.edits.items():
+            edits[name] = values and {**(edits.get(name) or {}), **values}
+        return dict(changed, edits=edits)
     if change.edits:
         return dict(type='EditedBackbone', edits=dict(change.edits), backbone=changed)
     return changed
