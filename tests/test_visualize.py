@@ -55,7 +55,7 @@ def test_masks(run, folder):
     assert 'has no GMConv layer with a mask' in done.stderr and not (folder / 'none').exists()
 
 
-def test_objects_of_the_configs_test_set_then_redrawn(run, folder):
+def test_objects_of_the_configs_test_set(run, folder):
     done = run('erf', 'objects', 'net_r18.py', 'net_r18-gm.py', '--out', 'out', '--crop', '65')
     assert done.returncode == 0, done.stderr
     assert 'images/5.png: no image' in done.stdout
@@ -63,17 +63,8 @@ def test_objects_of_the_configs_test_set_then_redrawn(run, folder):
     # A box of 110 x 96 is large, 20 x 20 small: 7 readable images with one of each band.
     assert {(row['map'], row['model'], row['count']) for row in rows} == {
         (f'{kind}/{band}', net, '7') for kind in ('C5', 'P')
-        for band in ('small', 'medium', 'large') for net in ('r18', 'r18-gm')}
-    pictures = {p.name: p.read_bytes() for p in (folder / 'out').glob('*.png')}
-    assert set(pictures) == {'erf_C5.png', 'erf_P.png'}
-    for name in ('images', 'boxes.json', 'net_r18.py'):
-        (folder / name).rename(folder / f'{name}.gone')
-    for picture in (folder / 'out').glob('*.png'):
-        picture.unlink()
-    again = run('erf', 'redraw', 'out')
-    assert again.returncode == 0, again.stderr
-    assert {p.name: p.read_bytes() for p in (folder / 'out').glob('*.png')} == pictures
-    assert again.stdout == done.stdout
+        for band in ('small', 'medium', 'large') for net in ('net_r18', 'net_r18-gm')}
+    assert {p.name for p in (folder / 'out').glob('*.png')} == {'erf_C5.png', 'erf_P.png'}
 
 
 @pytest.mark.parametrize('arguments, message', [

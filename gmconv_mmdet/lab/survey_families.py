@@ -51,7 +51,7 @@ def families_table(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(' | '.join([
             f'| {row["family"]}', f'`{row["name"]}`', _sizes(now),
             f'{now["unproductive"]} of {now["layers"]}',
-            row['what'] + (' (recommended)' if row['recommended'] else ''), _sizes(then),
+            f'`{row["change"]}`' + ' (recommended)' * row['recommended'], _sizes(then),
             str(then['unproductive']), f'x {then["macs"] / now["macs"]:.2f} |']))
     return '\n'.join(lines)
 

@@ -5,7 +5,6 @@ A config is a Python program: reading one runs it. Use those that you trust.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -64,12 +63,6 @@ def find_key(node: Any, key: str, keys: tuple = ()) -> Iterator[tuple[tuple, Map
     elif isinstance(node, (list, tuple)):
         for i, child in enumerate(node):
             yield from find_key(child, key, (*keys, i))
-
-
-def has_environment_variables(cfg: Config) -> bool:
-    """Whether a config, or a base of it, has ``{{$NAME:default}}``: MMEngine puts in what the
-    variable is on this machine, now."""
-    return bool(re.search(r'\{\{[\'"]?\s*\$\w+\s*:', cfg.text))
 
 
 def without_weights(cfg: Any) -> Any:

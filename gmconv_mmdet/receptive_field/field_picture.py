@@ -1,12 +1,8 @@
 """A picture of a network: the receptive field of every layer, coloured by status."""
-
 from __future__ import annotations
 
 from math import inf
-from pathlib import Path
-from typing import Union
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -27,40 +23,29 @@ def field_figure(report: Report, title: str = '') -> Figure:
     The bar goes from ``r_min`` to ``r_max`` (the larger axis of each), the mark inside it is
     ``r_effective``, and the line is the input size. The scale is logarithmic.
     """
-    layers = list(report.layers.items())
-    height = max(2.8, 1.6 + 0.17 * len(layers))
-    figure = Figure(figsize=(9, height), layout='constrained')
+    layers = list(report.layers.values())
+    figure = Figure(figsize=(9, max(2.8, 1.6 + 0.17 * len(layers))), layout='constrained')
     axes = figure.add_subplot()
-    finite = [max(l.r_max) for _, l in layers if max(l.r_max) < inf]
-    limit = 1.3 * max([*finite, *report.input_size])
-    for row, (_, layer) in enumerate(layers):
-        colour = COLOURS[layer.status]
+    limit = 1.3 * max([*report.input_size, *(max(l.r_max) for l in layers if max(l.r_max) < inf)])
+    for row, layer in enumerate(layers):
         low, high = (min(max(r), limit) for r in (layer.r_min, layer.r_max))
         if layer.status == 'global':
             low = 0.7
-        axes.barh(row, max(high - low, 0), left=low, height=0.72, color=colour, alpha=0.55)
-        axes.plot([low, low], [row - 0.36, row + 0.36], color=colour, lw=3)
+        axes.barh(row, max(high - low, 0), left=low, height=0.72, color=COLOURS[layer.status],
+                  alpha=0.55)
+        axes.plot([low, low], [row - 0.36, row + 0.36], color=COLOURS[layer.status], lw=3)
         if layer.r_effective != layer.r_max:
             axes.plot(max(layer.r_effective), row, 'k|', ms=6)
     axes.axvline(max(report.input_size), color='black', lw=1, ls='--')
     axes.set(xscale='log', xlim=(0.7, limit), ylim=(len(layers) - 0.4, -0.6),
              xlabel='receptive field in input pixels', title=title)
-    axes.set_yticks(range(len(layers)), [name for name, _ in layers], fontsize=6)
+    axes.set_yticks(range(len(layers)), list(report.layers), fontsize=6)
     axes.xaxis.set_major_formatter('{x:g}')
     axes.grid(axis='x', which='major', lw=0.4)
-    counts = {status: sum(l.status == status for _, l in layers) for status in COLOURS}
-    handles = [Patch(color=COLOURS[s], alpha=0.7, label=f'{s} ({n}): {MEANING[s]}')
-               for s, n in counts.items() if n]
+    handles: list = [Patch(color=COLOURS[status], alpha=0.7, label=f'{status}: {meaning}')
+                     for status, meaning in MEANING.items()]
     handles.append(Line2D([], [], color='black', ls='--', lw=1, label='input size'))
-    if any(l.r_effective != l.r_max for _, l in layers):
-        handles.append(Line2D([], [], color='black', marker='|', ls='',
-                              label='mask-weighted field (masks never change the theoretical one)'))
+    handles.append(Line2D([], [], color='black', marker='|', ls='',
+                          label='mask-weighted field (masks never change the theoretical one)'))
     figure.legend(handles=handles, loc='outside lower center', ncols=2, fontsize=7, frameon=False)
     return figure
-
-
-def save_picture(report: Report, path: Union[str, Path], title: str = '') -> None:
-    """Write :func:`field_figure` to a file of any format that matplotlib knows."""
-    figure = field_figure(report, title)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=110)

@@ -1,23 +1,18 @@
-"""Receptive-field reports as text and CSV."""
-
+"""Receptive-field reports as text."""
 from __future__ import annotations
 
-import csv
 from math import inf
-from typing import Any, List, Optional, Sequence, TextIO
+from typing import Any, Sequence
 
-from .advice.ranking import LEAST_GAIN, Advice, recommended
-from .analyze import WEIGHTED, FieldSize, LayerField, Report
+from .advice.advise import LEAST_GAIN, Advice, recommended
+from .analyze import WEIGHTED, FieldSize, Report
 from .fpn_assignment import LevelBoxes
 
 MASK_NOTE = ('r eff counts Gaussian masks at the size they leave (dynamic masks: for a blank '
              'image). A mask never changes the theoretical field, r min and r max.')
 
-COLUMNS = ('name', 'kind', 'kernel', 'stride', 'dilation', 'map', 'r_min', 'r_max', 'r_effective',
-           'jump', 'center', 'status', 'saturated', 'covers_map', 'global_path', 'macs')
 
-
-def pair(values: Optional[Sequence[Any]]) -> str:
+def pair(values: Sequence[Any] | None) -> str:
     """``(h, w)`` as ``h x w``, or one number where both are the same."""
     if values is None:
         return '-'
@@ -47,18 +42,14 @@ def align(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> str:
     return '\n'.join([lines[0], '  '.join('-' * width for width in widths), *lines[1:]])
 
 
-def _layer_row(name: str, layer: LayerField) -> List[str]:
-    return [name, layer.kind, pair(layer.kernel), pair(layer.stride), pair(layer.size),
-            pair(layer.r_min), pair(layer.r_max), pair(layer.r_effective), pair(layer.jump),
-            layer.status if layer.exact else f'{layer.status} (about)',
-            _axes(layer.saturated), _axes(layer.covers_map)]
-
-
 def layer_table(report: Report) -> str:
     """Every layer, then what the numbers add up to."""
-    heads = ('layer', 'kind', 'kernel', 'stride', 'map', 'r min', 'r max', 'r eff', 'jump',
-             'status', 'saturated', 'map <= kernel')
-    rows = [_layer_row(name, layer) for name, layer in report.layers.items()]
+    heads = ('layer', 'kind', 'kernel', 'stride', 'map', 'r min', 'r max', 'r eff', 'jump', 'status',
+             'saturated')
+    rows = [(name, layer.kind, pair(layer.kernel), pair(layer.stride), pair(layer.size),
+             pair(layer.r_min), pair(layer.r_max), pair(layer.r_effective), pair(layer.jump),
+             layer.status + ' (about)' * (not layer.exact), _axes(layer.saturated))
+            for name, layer in report.layers.items()]
     return f'{align(rows, heads)}\n\n{MASK_NOTE}\n\n{summary(report)}'
 
 
@@ -87,19 +78,15 @@ def level_table(levels: Sequence[LevelBoxes]) -> str:
     heads = ('level', 'jump', 'r max', 'r eff', 'r stage', 'boxes', 'larger than r max',
              'than r eff', 'than r stage')
     rows = [(level.level, pair(level.field.jump), pair(level.field.r_max),
-             pair(level.field.r_effective), pair(level.stage.r_max if level.stage else None),
-             level.boxes, _share(level, level.beyond_field), _share(level, level.beyond_effective),
-             _share(level, level.beyond_stage)) for level in levels]
+             pair(level.field.r_effective), pair(level.stage and level.stage.r_max), level.boxes,
+             *(f'{n} ({_percent(n / level.boxes)})' if level.boxes and n is not None else '-' for n in
+               (level.beyond_field, level.beyond_effective, level.beyond_stage)))
+            for level in levels]
     return (f'{align(rows, heads)}\n\nr max includes the path down from the coarser levels, '
             f'r stage is the backbone map that the level starts from.\n{MASK_NOTE}')
 
 
-def _share(level: LevelBoxes, count: Optional[int]) -> str:
-    share = level.share(count)
-    return '-' if share is None else f'{count} ({_percent(share)})'
-
-
-def _percent(share: Optional[float]) -> str:
+def _percent(share: float | None) -> str:
     return '-' if share is None else f'{100 * share:.1f} %'
 
 
@@ -122,27 +109,9 @@ def advice_table(advice: Sequence[Advice]) -> str:
                      _percent(scores.too_small), f'{scores.total:.3f}'))
     failed = [f'left out, {item.change.name}: {item.error}' for item in advice
               if item.report is None]
-    return '\n'.join([align(rows, heads), '', *failed, MASK_NOTE, '', recommendation(advice)])
-
-
-def recommendation(advice: Sequence[Advice]) -> str:
-    """One or no change, in a sentence."""
     best, now = recommended(advice), advice[0].scores.total
-    if best is None:
-        return ('recommended: none. No change lowers the score of the network as it is '
-                f'({now:.3f}) by {LEAST_GAIN} or more.')
-    return (f'recommended: {best.change.name}, {best.change.description} (score '
-            f'{best.scores.total:.3f}, as it is {now:.3f}, at {best.scores.cost:.1f} times the '
-            'multiply-adds).')
-
-
-def write_csv(report: Report, file: TextIO) -> None:
-    """One line a layer; pairs are ``h x w``."""
-    writer = csv.writer(file)
-    writer.writerow(COLUMNS)
-    for name, layer in report.layers.items():
-        writer.writerow([
-            name, layer.kind, pair(layer.kernel), pair(layer.stride), pair(layer.dilation),
-            pair(layer.size), pair(layer.r_min), pair(layer.r_max), pair(layer.r_effective),
-            pair(layer.jump), pair(layer.center), layer.status, _axes(layer.saturated),
-            _axes(layer.covers_map), _axes(layer.has_global_path), layer.macs])
+    verdict = (f'none. No change lowers the score of the network as it is ({now:.3f}) by {LEAST_GAIN} '
+               'or more.' if best is None else
+               f'{best.change.name}, {best.change.description} (score {best.scores.total:.3f}, as it '
+               f'is {now:.3f}, at {best.scores.cost:.1f} times the multiply-adds).')
+    return '\n'.join([align(rows, heads), '', *failed, MASK_NOTE, '', f'recommended: {verdict}'])

@@ -1,52 +1,43 @@
 """Do the pyramid levels see the objects that are assigned to them?"""
-
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
 from .analyze import FieldSize, Pair
 
 FINEST_SCALE = 56
-"""Side in pixels up to which (twice this) a box belongs to the finest level, MMDetection's
-default."""
+"""Boxes below twice this (side in pixels) belong to the finest level; MMDetection's default."""
 
 
 @dataclass(frozen=True)
 class LevelBoxes:
-    """One pyramid level and the boxes that are assigned to it.
+    """One pyramid level (0 is the finest) and the boxes that are assigned to it.
 
     Attributes:
-        level: 0 is the finest.
         field: the level's receptive field, the path down from coarser levels included.
-        stage: the receptive field of the backbone's map of the same jump, None if there is none.
+        stage: that of the backbone's map of the same jump, None if there is none.
         boxes: number of boxes of this level.
-        beyond_field: of these, wider or higher than the level's field (``r_max``).
-        beyond_stage: than the backbone map's field.
-        beyond_effective: than the level's mask-weighted field (``r_effective``).
+        beyond_field, beyond_stage, beyond_effective: of these, wider or higher than the level's
+            ``r_max``, than the backbone map's, than the level's ``r_effective``.
     """
     level: int
     field: FieldSize
-    stage: Optional[FieldSize]
+    stage: FieldSize | None
     boxes: int
     beyond_field: int
-    beyond_stage: Optional[int]
+    beyond_stage: int | None
     beyond_effective: int
-
-    def share(self, count: Optional[int]) -> Optional[float]:
-        """``count`` as a part of the level's boxes; None where there are none."""
-        return count / self.boxes if self.boxes and count is not None else None
 
 
 def assign_levels(sizes: np.ndarray, num_levels: int,
                   finest_scale: float = FINEST_SCALE) -> np.ndarray:
-    """Level of each box: ``floor(log2(sqrt(w h) / finest_scale))``, clamped to the levels there
-    are.
+    """Level of each box: ``floor(log2(sqrt(w h) / finest_scale))``, clamped.
 
     As MMDetection's ``SingleRoIExtractor`` does (Lin et al., Feature Pyramid Networks, Eq. 1).
 
@@ -64,7 +55,7 @@ def assign_levels(sizes: np.ndarray, num_levels: int,
     return np.clip(level, 0, num_levels - 1).astype(int)
 
 
-def roi_assignment(cfg: Mapping[str, Any]) -> Tuple[Optional[int], float]:
+def roi_assignment(cfg: Mapping[str, Any]) -> tuple[int | None, float]:
     """How many pyramid levels the box head pools from (None without such a head), and the finest
     scale by which boxes are assigned to them."""
     from ..openmmlab.config_file import find_detector  # needs mmengine, which the rest does without
@@ -76,7 +67,7 @@ def roi_assignment(cfg: Mapping[str, Any]) -> Tuple[Optional[int], float]:
     return len(extractor['featmap_strides']), extractor.get('finest_scale', FINEST_SCALE)
 
 
-def resized_boxes(annotations: Union[str, Path, Mapping[str, Any]], scale: Tuple[int, int],
+def resized_boxes(annotations: str | Path | Mapping[str, Any], scale: tuple[int, int],
                   keep_ratio: bool = True) -> np.ndarray:
     """Widths and heights of all boxes of a COCO file as the network sees them.
 
@@ -102,21 +93,16 @@ def resized_boxes(annotations: Union[str, Path, Mapping[str, Any]], scale: Tuple
         name = 'this' if isinstance(annotations, Mapping) else annotations
         raise ValueError(f'{name} is no COCO annotation file with images (id, width, '
                          f'height) and annotations (image_id, bbox): {error!r}') from error
-    factors = [_factor(image, scale, keep_ratio) for image, _ in boxes]
-    sizes = np.array([box for _, box in boxes], float).reshape(-1, 2)
-    return sizes * np.array(factors, float).reshape(-1, 2)
+    def factor(image: tuple[int, int]) -> list[float]:
+        if keep_ratio:
+            return [min(max(scale) / max(image), min(scale) / min(image))] * 2
+        return [scale[0] / image[0], scale[1] / image[1]]
 
-
-def _factor(image: Tuple[int, int], scale: Tuple[int, int],
-            keep_ratio: bool) -> Tuple[float, float]:
-    if not keep_ratio:
-        return scale[0] / image[0], scale[1] / image[1]
-    factor = min(max(scale) / max(image), min(scale) / min(image))
-    return factor, factor
+    return np.array([np.multiply(box, factor(image)) for image, box in boxes], float).reshape(-1, 2)
 
 
 def boxes_beyond_field(levels: Sequence[FieldSize], stages: Sequence[FieldSize], sizes: np.ndarray,
-                       finest_scale: float = FINEST_SCALE) -> List[LevelBoxes]:
+                       finest_scale: float = FINEST_SCALE) -> list[LevelBoxes]:
     """Assign boxes to levels and count those that no unit of their level sees whole.
 
     Args:

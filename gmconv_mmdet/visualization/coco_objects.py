@@ -21,11 +21,6 @@ class CocoObject:
     box: tuple[float, float, float, float]
 
 
-def band_of(area: float) -> str:
-    """COCO's size band of an area in squared pixels."""
-    return next(band for band, bound in BANDS.items() if area < bound)
-
-
 def draw_objects(annotations: str | Path, per_band: int,
                  seed: int = 0) -> dict[str, list[CocoObject]]:
     """Objects by image file, the same ones in every call.
@@ -60,5 +55,6 @@ def draw_objects(annotations: str | Path, per_band: int,
 
 def _object(annotation: dict) -> CocoObject:
     x, y, width, height = annotation['bbox']
-    return CocoObject(annotation['id'], band_of(annotation.get('area', width * height)),
-                      (x, y, x + width, y + height))
+    area = annotation.get('area', width * height)
+    band = next(band for band, bound in BANDS.items() if area < bound)
+    return CocoObject(annotation['id'], band, (x, y, x + width, y + height))

@@ -1,9 +1,8 @@
 """Effective receptive fields: how much each pixel contributes to a unit, and measures of that map.
 
-After Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural
-Networks" (arXiv 1701.04128), measured as RepLKNet does (Ding et al., arXiv 2203.06717, and its
-``erf/`` scripts). Maps are NumPy arrays ``(H, W)``, not negative, in any unit: every measure here
-is free of the scale of the gradient. A map's centre is the pixel ``(H // 2, W // 2)``.
+After Luo et al. (arXiv 1701.04128), measured as RepLKNet does (Ding et al., arXiv 2203.06717, and its
+``erf/`` scripts). Maps are NumPy arrays ``(H, W)``, not negative; no measure depends on their scale. A
+map's centre is the pixel ``(H // 2, W // 2)``.
 """
 from __future__ import annotations
 
@@ -18,9 +17,8 @@ SHARES = (0.2, 0.3, 0.5, 0.99)
 def unit_gradient(feature: Tensor, image: Tensor, unit: tuple[int, int]) -> np.ndarray:
     """Contribution of each pixel to one unit of a feature map.
 
-    The scalar is the sum over channels of ``relu(feature)`` at the unit; its gradient to the image
-    is clamped at zero and summed over colours. The image is what the network gets, so the colours
-    are normalised ones. A gradient which reaches pixels through a global path (the predictor of a
+    The gradient of the sum over channels of ``relu(feature)`` at the unit to the (normalised) image,
+    clamped at zero and summed over colours. What comes through a global path (the predictor of a
     dynamic mask, squeeze-excitation) is part of it.
 
     Args:
@@ -53,8 +51,7 @@ def check_map(erf_map: np.ndarray) -> np.ndarray:
 
 def _distances(shape: tuple[int, int],
                centre: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Signed distances from ``(row, column)``, by default the centre, along y, ``(H, 1)``, and x,
-    ``(1, W)``, in pixels."""
+    """Signed distances from ``centre`` along y, ``(H, 1)``, and x, ``(1, W)``, in pixels."""
     row, column = centre or (shape[0] // 2, shape[1] // 2)
     return np.arange(shape[0])[:, None] - row, np.arange(shape[1])[None] - column
 
@@ -62,10 +59,9 @@ def _distances(shape: tuple[int, int],
 def area_ratio(erf_map: np.ndarray, t: float) -> tuple[float, int]:
     """RepLKNet's ``r(t)``: how much of the area the core of the field takes.
 
-    The core is the smallest odd square around the centre that holds more than ``t`` of the mass;
-    the smallest one tried is 3x3, as in RepLKNet's code. Unlike that code, which gives up at the
-    border, a square may grow beyond the map, of which its part inside the map counts: so every map
-    has an answer, the row and column of an even map that no centred square reaches included.
+    The core is the smallest odd square around the centre, from 3x3 on, that holds more than ``t`` of
+    the mass. Unlike in RepLKNet's code a square may grow beyond the map, of which its part inside
+    the map counts: so every map has an answer.
 
     Args:
         erf_map: ``(H, W)``.
@@ -91,9 +87,8 @@ def area_ratio(erf_map: np.ndarray, t: float) -> tuple[float, int]:
 def log_scaled(erf_map: np.ndarray) -> np.ndarray:
     """The map as it is drawn: ``log10(1 + g)``, divided by its maximum.
 
-    RepLKNet takes this logarithm of the gradient as it comes, so that its result depends on the
-    gradient's scale, which means nothing. Here ``g`` is in units of the map's mean: pixels far
-    above the mean are compressed, those below keep their proportions.
+    RepLKNet takes this logarithm of the gradient as it comes, whose scale means nothing; here ``g``
+    is in units of the map's mean.
     """
     erf_map = check_map(erf_map)
     scaled = np.log10(1 + erf_map / erf_map.mean())
@@ -116,13 +111,8 @@ def second_moment_radius(erf_map: np.ndarray, centre: tuple[int, int] | None = N
 
 
 def mass_inside(erf_map: np.ndarray, box: tuple[float, float, float, float]) -> float:
-    """Share of the mass in a box.
-
-    Args:
-        erf_map: ``(H, W)``.
-        box: ``(x1, y1, x2, y2)`` in pixels; pixel ``i`` covers ``i`` to ``i + 1`` and counts where
-            its centre is inside.
-    """
+    """Share of the mass in a box ``(x1, y1, x2, y2)`` in pixels; pixel ``i`` covers ``i`` to ``i + 1``
+    and counts where its centre is inside."""
     erf_map = check_map(erf_map)
     x1, y1, x2, y2 = (max(0, int(np.ceil(edge - 0.5))) for edge in box)
     return float(erf_map[y1:y2, x1:x2].sum() / erf_map.sum())

@@ -1,7 +1,8 @@
-"""Effective receptive fields of several models side by side."""
+"""Effective receptive fields of several models side by side: pictures, and all that is told of them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,43 +13,39 @@ from matplotlib.patches import Rectangle
 
 from .erf import crop_around, log_scaled
 from .erf_result import ErfResult
-from .erf_table import measures, ordered_keys, spread
+from .erf_table import all_measures, as_text, measures, ordered_keys, spread, write_csv
 
-_SQUARES = {'side_50': '-', 'side_99': '--'}
+_SQUARES = {'side_50': ('-', 'square with 50 % of the mass'), 'side_99': ('--', 'with 99 %')}
 _BOX = '#56B4E9'
-_LEGEND = {'side_50': 'square with 50 % of the mass', 'side_99': 'with 99 %'}
+
+
+def write_gallery(results: Sequence[ErfResult], out: Path) -> str:
+    """Write ``erf_<name>.png`` and ``erf.csv``, replacing files of these names.
+
+    Returns:
+        the table as text, followed by the images that were skipped.
+    """
+    for name, figure in erf_figures(results).items():
+        figure.savefig(out / f'erf_{name}.png', dpi=100)
+    rows = all_measures(results)
+    write_csv(rows, out / 'erf.csv')
+    skipped = {f'skipped {why}' for result in results for why in result.skipped.values()}
+    return '\n'.join([as_text(rows), *sorted(skipped)])
 
 
 def erf_figures(results: Sequence[ErfResult]) -> dict[str, Figure]:
     """Pictures by name, a column for each model: ``'network'`` with a row for each output, or for
-    each map on which objects were measured (``'C5'``, ``'P'``) one with a row for each size band.
-
-    Raises:
-        ValueError: the results are of different measurements.
-    """
-    _check_alike(results)
+    each map on which objects were measured (``'C5'``, ``'P'``) one with a row for each size band."""
+    keys = list(dict.fromkeys(key for result in results for key in ordered_keys(result)))
     if results[0].settings['mode'] == 'network':
-        count = results[0].count(ordered_keys(results[0])[0])
-        size = results[0].settings['size']
-        return {'network': _figure(
-            results, ordered_keys(results[0]),
-            f'Effective receptive fields of central units, {count} images of {size} × {size} px')}
-    keys = dict.fromkeys(key for result in results for key in ordered_keys(result))
-    kinds = dict.fromkeys(key.split('/')[0] for key in keys)
+        count, size = results[0].count(keys[0]), results[0].settings['size']
+        return {'network': _figure(results, keys, 'Effective receptive fields of central units, '
+                                   f'{count} images of {size} × {size} px')}
     return {kind: _figure(
         results, [key for key in keys if key.startswith(f'{kind}/')],
         'Effective receptive fields of the units at the centres of objects, '
-        + ("on each box's pyramid level" if kind == 'P' else f'on {kind}')) for kind in kinds}
-
-
-def _check_alike(results: Sequence[ErfResult]) -> None:
-    if not results:
-        raise ValueError('there is no result to draw')
-    for key in ('mode', 'size', 'crop', 'outputs', 'images', 'annotations', 'objects'):
-        if any(r.settings.get(key) != results[0].settings.get(key) for r in results):
-            raise ValueError(f'results of different measurements can\'t share a picture: {key} is '
-                             + ', '.join(f'{r.settings.get(key)!r} ({r.settings["label"]})'
-                                         for r in results))
+        + ("on each box's pyramid level" if kind == 'P' else f'on {kind}'))
+        for kind in dict.fromkeys(key.split('/')[0] for key in keys)}
 
 
 def _figure(results: Sequence[ErfResult], keys: Sequence[str], title: str) -> Figure:
@@ -72,8 +69,8 @@ def _figure(results: Sequence[ErfResult], keys: Sequence[str], title: str) -> Fi
                                   axes.get_title())), fontsize=8)
     figure.colorbar(image, ax=grid, shrink=min(1, 1.6 / len(keys)),
                     label='log10(1 + g / mean g), 1 = maximum')
-    handles = [Line2D([], [], color='0.3', ls=style, lw=1, label=_LEGEND[side])
-               for side, style in _SQUARES.items()]
+    handles = [Line2D([], [], color='0.3', ls=style, lw=1, label=text)
+               for style, text in _SQUARES.values()]
     if boxes:
         handles.append(Line2D([], [], color=_BOX, lw=1.4, label='mean box'))
     figure.legend(handles=handles, loc='outside lower center', ncols=len(handles), fontsize=8,
@@ -98,7 +95,7 @@ def _draw(axes: Axes, result: ErfResult, row: dict[str, Any], window: int):
     # Scaled before it is cut, so that the colours don't depend on the window.
     image = axes.imshow(crop_around(log_scaled(erf_map), centre, window), vmin=0, vmax=1,
                         cmap='magma', extent=(-half, half, half, -half), interpolation='nearest')
-    for side, style in _SQUARES.items():
+    for side, (style, _) in _SQUARES.items():
         axes.add_patch(Rectangle((-row[side] / 2, ) * 2, row[side], row[side], fill=False,
                                  edgecolor='white', ls=style, lw=0.9, alpha=0.8))
     title = f'{row["count"]} images, radius {row["radius"]:.0f} px'

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -17,7 +18,6 @@ from ..files import write_whole
 from .image_files import UnusableImage
 
 SAVE_EVERY = 20.  # seconds
-Item = TypeVar('Item')
 
 
 class Contribution(NamedTuple):
@@ -52,14 +52,12 @@ class ErfResult:
         """The average map ``(H, W)``."""
         return self.sums[key] / self.count(key)
 
-    def add(self, name: str, contributions: Sequence[Contribution]) -> None:
+    def add(self, name: str, contributions: list[Contribution]) -> None:
         for key, erf_map, row in contributions:
-            if key in self.sums:
-                self.sums[key] += erf_map
-            else:
-                self.sums[key] = erf_map.astype(np.float64)
+            self.sums[key] = self.sums.get(key, 0.) + erf_map
             self.rows.append(dict(row, key=key, image=name))
         self.done.append(name)
+        self.skipped.pop(name, None)
 
     def save(self, path: Path) -> None:
         """Write everything as ``.npz``, complete or not at all: the sums under their keys, the rest
@@ -84,16 +82,26 @@ class ErfResult:
                              f'({type(error).__name__}): name another folder') from error
 
 
-def open_result(path: Path, settings: dict[str, Any]) -> ErfResult:
-    """A result to go on with, or a new one.
+def result_file(out: Path, label: str) -> Path:
+    """Where a model's measurement is kept."""
+    return out / f'{re.sub(r"[^A-Za-z0-9._-]+", "-", label)}.npz'
+
+
+def measure(path: Path, settings: dict[str, Any], items: Mapping[str, Any],
+            contributions: Callable[[Any], list[Contribution]]) -> ErfResult:
+    """Measure what is missing of ``items`` in a result's file, which is saved on the way: after an
+    interrupt the same call goes on. An image that can't be read is named and left out.
+
+    Args:
+        path: ``.npz``.
+        settings: of the measurement, see :class:`ErfResult`.
+        items: image name -> what ``contributions`` takes.
+        contributions: measures one image. Raises :class:`UnusableImage`.
 
     Raises:
-        ValueError: the file holds a measurement with other settings.
+        ValueError: the file holds a measurement with other settings, or no item could be used.
     """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return ErfResult(settings)
-    result = ErfResult.load(path)
+    result = ErfResult.load(path) if path.exists() else ErfResult(settings)
     other = [key for key in {**settings, **result.settings}
              if result.settings.get(key) != settings.get(key)]
     if other:
@@ -101,54 +109,22 @@ def open_result(path: Path, settings: dict[str, Any]) -> ErfResult:
             f'{path} holds a measurement with other settings: '
             + ', '.join(f'{key} {result.settings.get(key)!r}, now {settings.get(key)!r}'
                         for key in other) + '. Name another folder (--out)')
-    return result
-
-
-def measure(result: ErfResult, path: Path, items: Sequence[tuple[str, Item]],
-            contributions: Callable[[Item], Sequence[Contribution]]) -> ErfResult:
-    """Add what is still missing of ``items``, saving on the way.
-
-    An interrupt saves what is complete; the same call goes on from there. An image that can't be
-    read is named and left out.
-
-    Args:
-        result: from :func:`open_result`.
-        path: its file.
-        items: image name and what ``contributions`` takes.
-        contributions: measures one image. Raises :class:`UnusableImage`.
-
-    Raises:
-        ValueError: no item could be used.
-    """
-    done = set(result.done)
-    missing = [(name, item) for name, item in items if name not in done]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in items if name not in set(result.done)]
     saved = time.monotonic()
-    bar = tqdm(missing, desc=result.settings['label'], unit='image',
-               initial=len(items) - len(missing), total=len(items), disable=not missing)
-    adding = False
-    try:
-        for name, item in bar:
+    with tqdm(missing, desc=settings['label'], unit='image', initial=len(items) - len(missing),
+              total=len(items), disable=not missing) as bar:
+        for name in bar:
             try:
-                found = contributions(item)
+                result.add(name, contributions(items[name]))
             except UnusableImage as error:
                 result.skipped[name] = str(error)
                 bar.write(f'skipped {error}', file=sys.stderr)
-                continue
-            adding = True
-            result.add(name, found)
-            adding = False
-            result.skipped.pop(name, None)
             if time.monotonic() - saved > SAVE_EVERY:
                 result.save(path)
                 saved = time.monotonic()
-    except KeyboardInterrupt:
-        if not adding:  # else the last complete file is what there is
-            result.save(path)
-        raise
-    finally:
-        bar.close()
     if not result.rows:
-        raise ValueError(f'{result.settings["label"]}: none of {len(items)} images could be used'
+        raise ValueError(f'{settings["label"]}: none of {len(items)} images could be used'
                          + ''.join(f'\n  {why}' for why in list(result.skipped.values())[:5]))
     if missing:
         result.save(path)

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..receptive_field.field_table import align
+from .coco_objects import BANDS
 from .erf import SHARES, area_ratio, log_scaled, second_moment_radius
 from .erf_result import ErfResult
 
@@ -34,10 +36,11 @@ def measures(result: ErfResult, key: str) -> dict[str, Any]:
             row.update({f'{prefix}side_{100 * t:.0f}': side, f'{prefix}r_{100 * t:.0f}': ratio})
     objects = [row for row in result.rows if row['key'] == key and 'box' in row]
     if objects:
-        x1, y1, x2, y2 = np.array([item['box'] for item in objects]).T
-        row.update(box_w=float((x2 - x1).mean()), box_h=float((y2 - y1).mean()),
-                   inside=float(np.mean([item['inside'] for item in objects])),
-                   in_crop=float(np.mean([item['in_crop'] for item in objects])),
+        mean = {name: np.mean([item[name] for item in objects], 0) for name in
+                ('box', 'inside', 'in_crop')}
+        x1, y1, x2, y2 = mean['box'].tolist()
+        row.update(box_w=x2 - x1, box_h=y2 - y1, inside=float(mean['inside']),
+                   in_crop=float(mean['in_crop']),
                    # Every field has mass 1, so squares of radii average.
                    radius=float(np.mean([item['radius']**2 for item in objects])**0.5))
     return row
@@ -51,19 +54,19 @@ def all_measures(results: Sequence[ErfResult]) -> list[dict[str, Any]]:
 
 def ordered_keys(result: ErfResult) -> list[str]:
     """Keys of the maps: in the order asked for, or by map and then by size."""
-    from .coco_objects import BANDS
     if result.settings['mode'] == 'network':
         return [key for key in result.settings['outputs'] if key in result.sums]
     bands = list(BANDS)
     return sorted(result.sums, key=lambda key: (key.split('/')[0], bands.index(key.split('/')[1])))
 
 
-def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
+def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """One line a map; sides and radii in pixels of the network's input, ratios as fractions."""
-    writer = csv.DictWriter(file, list(rows[0]))
-    writer.writeheader()
-    writer.writerows({key: f'{value:.5g}' if isinstance(value, float) else value
-                      for key, value in row.items()} for row in rows)
+    with path.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({key: f'{value:.5g}' if isinstance(value, float) else value
+                          for key, value in row.items()} for row in rows)
 
 
 def as_text(rows: Sequence[dict[str, Any]]) -> str:

@@ -21,11 +21,7 @@ class UnusableImage(ValueError):
 
 
 def image_files(folder: str | Path, limit: int | None = None) -> list[Path]:
-    """The images below a folder, sorted by path.
-
-    Args:
-        folder: searched with its subfolders; or one image file.
-        limit: at most that many.
+    """The images below a folder, sorted by path, at most ``limit``; of an image file itself.
 
     Raises:
         FileNotFoundError: there is no such folder, or no image in it.
@@ -71,15 +67,8 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def network_input(cfg: Config, image: np.ndarray) -> Tensor:
-    """An image as the config's data preprocessor hands it to the network, without padding.
-
-    Args:
-        cfg: its preprocessor's mean, std and order of colours are used.
-        image: ``(H, W, 3)`` uint8 in OpenCV's order of colours.
-
-    Returns:
-        ``(1, 3, H, W)`` fp32.
-    """
+    """An image, ``(H, W, 3)`` uint8 in OpenCV's order of colours, as the config's data preprocessor
+    hands it to the network, ``(1, 3, H, W)`` fp32, without padding."""
     settings = preprocessor_config(cfg)
     if settings.get('bgr_to_rgb') or settings.get('to_rgb'):
         image = image[..., ::-1]
@@ -91,16 +80,8 @@ def network_input(cfg: Config, image: np.ndarray) -> Tensor:
 
 def resized(cfg: Config, image: np.ndarray,
             size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """An image at the size at which the config tests.
-
-    Args:
-        cfg: its test pipeline's scale is used.
-        image: ``(H, W, 3)``.
-        size: fit into ``size x size`` pixels instead, keeping the ratio of the sides.
-
-    Returns:
-        the image, and the factors by which its ``(width, height)`` have changed.
-    """
+    """An image ``(H, W, 3)`` at the size at which the config tests, or fitted into ``size x size``
+    pixels, and the factors by which its ``(width, height)`` have changed."""
     scale, keep_ratio = ((size, size), True) if size else configured_scale(cfg) or (None, True)
     if scale is None:
         return image, np.ones(2)

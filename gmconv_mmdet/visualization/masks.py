@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from math import nan
 from typing import TextIO
@@ -51,9 +52,8 @@ class LayerMask:
 
 
 def shown_stage(name: str) -> str:
-    """The stage that a layer's name tells: ``'backbone.layer1.0.conv2'`` is in ``'L1'``,
-    ``'backbone.stages.0.1.conv'`` in ``'stages 0'``, ``'backbone.features.3'`` in ``'features'``,
-    ``'neck...'`` in ``'neck'``, other layers of a backbone in ``'stem'``."""
+    """The stage that a layer's name tells: ``'L1'`` (``'backbone.layer1.0.conv2'``), ``'stages 0'``,
+    ``'features'``, ``'neck'``, a head's name; other layers of a backbone are in ``'stem'``."""
     if re.search(r'(^|\.)(necks?|\w+_head)(\.|$)', name):
         return 'neck' if 'neck' in name.split('.')[0] else name.split('.')[0]
     found = re.search(r'(?:^|\.)(layer|stages?)[._]?(\d+)', name)
@@ -92,30 +92,22 @@ def predicted_sigmas(network: nn.Module, images: Iterable[Tensor]) -> dict[str, 
     """
     dynamic = dynamic_layers(network)
     seen: dict[str, list[Tensor]] = {name: [] for name in dynamic}
-    if not dynamic:
-        return {}
     waiting: set[str] = set()
 
-    def watch(name: str):
-        def keep(_module, _inputs, output: Tensor) -> None:
-            seen[name].append(both_axes(output).float().cpu())
-            waiting.discard(name)
-            if not waiting:
-                raise _AllPredicted
-        return keep
+    def keep(name: str, output: Tensor) -> None:
+        seen[name].append(both_axes(output).float().cpu())
+        waiting.discard(name)
+        if not waiting:
+            raise _AllPredicted
 
-    handles = [layer.sigma_predictor.register_forward_hook(watch(name))
-               for name, layer in dynamic.items()]
-    try:
-        for image in images:
+    with ExitStack() as stack:
+        for name, layer in dynamic.items():
+            stack.callback(layer.sigma_predictor.register_forward_hook(
+                lambda _module, _inputs, output, name=name: keep(name, output)).remove)
+        for image in images if dynamic else ():
             waiting.update(dynamic)
-            try:
+            with suppress(_AllPredicted):
                 network(image)
-            except _AllPredicted:
-                pass
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: torch.cat(rows) if rows else torch.empty(0, 2) for name, rows in seen.items()}
 
 
@@ -157,18 +149,13 @@ def stage_averages(masks: Iterable[LayerMask]) -> list[LayerMask]:
         groups.setdefault((mask.stage, tuple(mask.mask.shape)), []).append(mask)
     averages = []
     for (stage, _), members in groups.items():
-        if len(members) < 2:
-            continue
-        mean = torch.stack([m.mask for m in members]).mean(0)
-        averages.append(LayerMask(
-            f'average of {stage}', stage, 'average', _mean([m.sigma for m in members]), mean,
-            extent(mean), _mean([m.weighted_extent for m in members])))
+        if len(members) > 1:
+            mean = torch.stack([m.mask for m in members]).mean(0)
+            sigma, weighted = (tuple(torch.tensor(pairs, dtype=torch.double).mean(0).tolist()) for pairs in (
+                [m.sigma for m in members], [m.weighted_extent for m in members]))
+            averages.append(LayerMask(f'average of {stage}', stage, 'average', sigma, mean,
+                                      extent(mean), weighted))
     return averages
-
-
-def _mean(pairs: list[tuple[float, float]]) -> tuple[float, float]:
-    first, second = torch.tensor(pairs, dtype=torch.double).mean(0).tolist()
-    return first, second
 
 
 def write_csv(masks: Iterable[LayerMask], file: TextIO) -> None:

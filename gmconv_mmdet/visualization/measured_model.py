@@ -36,19 +36,16 @@ class MeasuredModel:
     weights: str
     key: str
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
 
 def model_labels(configs: Sequence[str], checkpoints: Sequence[str | None]) -> list[str]:
-    """Names for models: the config's, without what all of them share; with the checkpoint's where
-    two would be the same otherwise."""
-    stems = [Path(config).stem.split('_') for config in configs]
-    if len(set(map(tuple, stems))) > 1:
-        for end, rest in ((0, slice(1, None)), (-1, slice(-1))):
-            while len({stem[end] for stem in stems}) == 1 and min(map(len, stems)) > 1:
-                stems = [stem[rest] for stem in stems]
-    labels = ['_'.join(stem) for stem in stems]
-    labels = [f'{label}, {Path(checkpoint).stem if checkpoint else "random"}'
-              if labels.count(label) > 1 else label
-              for label, checkpoint in zip(labels, checkpoints)]
+    """Names for models: the config's, with the checkpoint's where two would be the same otherwise."""
+    stems = [Path(config).stem for config in configs]
+    labels = [f'{stem}, {Path(checkpoint).stem if checkpoint else "random"}'
+              if stems.count(stem) > 1 else stem for stem, checkpoint in zip(stems, checkpoints)]
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(f'two models would be called {label!r}: name each config with '
@@ -91,11 +88,8 @@ def load_model(config: str, checkpoint: str | None = None, label: str | None = N
 def randomize(network: nn.Module) -> None:
     """Draw the weights of all convolutions as PyTorch draws a convolution's, each from a seed of its
     own name: layers of one name and shape are the same in every network, so that networks differ by
-    their masks and offsets alone.
-
-    What a network's own initialisation would do hides that: mmcv starts deformable convolutions with
-    weights 2.4 times those of others, and MMDetection starts residual branches at zero. Weights that
-    are all zero (a deformable convolution's offsets) stay so.
+    their masks and offsets alone (mmcv would start deformable convolutions with weights 2.4 times
+    those of others, MMDetection residual branches at zero). Weights that are all zero stay so.
     """
     for name, parameter in network.named_parameters():
         if parameter.dim() == 4 and parameter.any():
@@ -108,12 +102,8 @@ def randomize(network: nn.Module) -> None:
 def feature_maps(network: FeatureExtractor, image: Tensor) -> dict[str, Tensor]:
     """The maps of backbone and neck under their usual names.
 
-    ``C<n>`` are the backbone's, ``P<n>`` the neck's, ``n`` the logarithm of the stride (a stride of
-    4 is level 2), at least one more than that of the map before: a ResNet with an FPN gives C2-C5
-    and P2-P6.
-
-    Args:
-        image: ``(1, C, H, W)``.
+    ``C<n>`` are the backbone's, ``P<n>`` the neck's, ``n`` the logarithm of the stride, at least one
+    more than that of the map before: a ResNet with an FPN gives C2-C5 and P2-P6.
     """
     backbone = _listed(network.backbone(image))
     if any(f.dim() != 4 for f in backbone):
@@ -122,22 +112,19 @@ def feature_maps(network: FeatureExtractor, image: Tensor) -> dict[str, Tensor]:
     neck = backbone
     for module in [network.neck] if hasattr(network, 'neck') else network.necks:
         neck = _listed(module(tuple(neck)))
-    if neck is backbone or any(f.dim() != 4 for f in neck):  # none, or a classifier's pooling
-        return _named('C', backbone, image)
-    return {**_named('C', backbone, image), **_named('P', neck, image)}
+    pyramid = neck is not backbone and all(f.dim() == 4 for f in neck)  # no classifier's pooling
+    named = {}
+    for letter, features in (('C', backbone), ('P', neck if pyramid else [])):
+        number = -1
+        for feature in features:
+            # Dilated stages keep the stride of the stage before, but not its number.
+            number = max(number + 1, stride_of(feature, image).bit_length() - 1)
+            named[f'{letter}{number}'] = feature
+    return named
 
 
 def _listed(features: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return [features] if isinstance(features, Tensor) else list(features)
-
-
-def _named(letter: str, features: list[Tensor], image: Tensor) -> dict[str, Tensor]:
-    named, number = {}, -1
-    for feature in features:
-        # Dilated stages keep the stride of the stage before, but not its number.
-        number = max(number + 1, stride_of(feature, image).bit_length() - 1)
-        named[f'{letter}{number}'] = feature
-    return named
 
 
 def stride_of(feature: Tensor, image: Tensor) -> int:

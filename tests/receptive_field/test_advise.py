@@ -1,22 +1,17 @@
 """Changes of any network: what is proposed, how it is ranked."""
 import numpy as np
 import pytest
-import torch
 import torch.nn as nn
-import torchvision
 
 from gmconv_mmdet import advise_receptive_field, edit_layers
-from gmconv_mmdet.receptive_field.advice.advise import recommended
-from gmconv_mmdet.receptive_field.advice.ranking import Scores, scores
-from gmconv_mmdet.receptive_field.analyze import FieldSize, ReceptiveFieldError, analyze
+from gmconv_mmdet.lab.survey import build_network
+from gmconv_mmdet.receptive_field.advice.advise import Scores, recommended, scores
+from gmconv_mmdet.receptive_field.analyze import FieldSize, analyze
 from gmconv_mmdet.receptive_field.field_table import advice_table
-from gmconv_mmdet.receptive_field.tracing.field_trace import require_meta_device
 
 
 def build(name):
-    require_meta_device()
-    with torch.device('meta'):   # advice needs no weights
-        return getattr(torchvision.models, name)(weights=None)
+    return build_network(f'torchvision::{name}')
 
 
 def by_name(advice):
@@ -41,16 +36,13 @@ def test_resnet18_at_32_pixels():
     assert 'recommended: ' + advice[1].change.name in advice_table(advice)
 
 
-@pytest.mark.parametrize('name, size', [('vgg16', 224), ('resnet18', 480)])
-def test_nothing_is_recommended_where_nothing_is_wasted(name, size):
-    advice = advise_receptive_field(build(name), (size, size))
+def test_nothing_is_recommended_where_nothing_is_wasted():
+    advice = advise_receptive_field(build('resnet18'), (480, 480))
     assert recommended(advice) is None and 'recommended: none' in advice_table(advice)
 
 
-@pytest.mark.parametrize('name, change', [
-    ('vgg16', 'no-features.23'), ('mobilenet_v3_small', 'stem-stride-1'), ('alexnet', 'stem-stride-2'),
-    ('convnext_tiny', 'stem-stride-2')])
-def test_every_family_has_changes(name, change):
+@pytest.mark.parametrize('name, change', [('vgg16', 'no-features.23'), ('alexnet', 'stem-stride-2')])
+def test_other_families_have_changes(name, change):
     rows = by_name(advise_receptive_field(build(name), (224, 224)))
     before, after = rows['as-is'].report, rows[change].report
     assert after.min_size < before.min_size or after.max_size < before.max_size
@@ -101,19 +93,3 @@ def test_changes_that_do_not_fit_are_named():
     advice = advise_receptive_field(Strict(), (16, 16))
     assert advice[-1].report is None and 'cannot run at 16 x 16' in advice[-1].error
     assert f'left out, {advice[-1].change.name}: ' in advice_table(advice)
-
-
-class Sorted(nn.Module):
-    def forward(self, x):
-        return x.flatten(2).sort(-1)[0]
-
-
-def test_networks_without_a_field_are_refused():
-    with pytest.raises(ReceptiveFieldError, match='sort'):
-        advise_receptive_field(Sorted(), (8, 8))
-
-
-def test_timm():
-    timm = pytest.importorskip('timm')
-    advice = advise_receptive_field(timm.create_model('mobilenetv1_100'), (224, 224))
-    assert advice[0].report.unproductive and len(advice) > 4

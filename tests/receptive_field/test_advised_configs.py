@@ -7,7 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from gmconv_mmdet.openmmlab.configured_network import build_extractor
-from gmconv_mmdet.receptive_field.advice.config_changes import advise_config
+from gmconv_mmdet.receptive_field.advice.changes import Change
+from gmconv_mmdet.receptive_field.advice.config_changes import advise_config, changed_backbone
 from gmconv_mmdet.receptive_field.advice.output_strides import changed_strides
 from gmconv_mmdet.receptive_field.advice.written_config import write_config
 from gmconv_mmdet.receptive_field.analyze import analyze
@@ -36,7 +37,7 @@ def advised(tmp_path_factory):
 
 
 def test_resnet18_at_32_pixels(advised):
-    _, _, rows = advised
+    _, cfg, rows = advised
     assert len(rows['as-is'].report.unproductive) == 3
     assert set(rows) == {'as-is', 'stem-kernel-3', 'stem-stride-1', 'small-image-stem', 'deep-stem',
                          'no-maxpool', 'no-stride-8', 'no-stride-16', 'no-stride-32', 'gm-stem'}
@@ -45,10 +46,9 @@ def test_resnet18_at_32_pixels(advised):
     masked = rows['gm-stem'].report
     assert masked.min_size == rows['as-is'].report.min_size == (139, 139)
     assert masked.outputs[-1].r_effective < masked.outputs[-1].r_max
-    frozen = {name: item.change.backbone for name, item in rows.items()}
-    assert frozen['as-is']['frozen_stages'] == 1
-    assert frozen['stem-kernel-3']['backbone']['frozen_stages'] == -1   # starts afresh: has to learn
-    assert frozen['stem-stride-1']['backbone']['frozen_stages'] == 1
+    # what starts afresh has to learn
+    assert rows['stem-kernel-3'].change.options == dict(frozen_stages=-1)
+    assert rows['stem-stride-1'].change.options == {}
 
 
 @pytest.mark.slow
@@ -108,6 +108,13 @@ def test_one_stage_heads(tmp_path, name, part, by_hand):
     assert patch.get('bbox_head') == part and found == by_hand
 
 
+def test_edits_come_on_top_of_edits():
+    once = dict(type='EditedBackbone', backbone=dict(type='ResNet', depth=18),
+                edits=dict(conv1=dict(kernel_size=3), maxpool=None))
+    twice = changed_backbone(once, Change('a', 'b', dict(conv1=dict(stride=1))))
+    assert twice == dict(once, edits=dict(conv1=dict(kernel_size=3, stride=1), maxpool=None))
+
+
 def test_nothing_is_overwritten(advised):
     source, cfg, rows = advised
     with pytest.raises(FileExistsError):
@@ -131,7 +138,7 @@ def test_environment_variables_stay_in_what_is_written(tmp_path, monkeypatch):
         assert '/of/this/machine' not in target.read_text()
         written = Config.fromfile(target).model.backbone
         written.pop('_scope_', None)
-        assert written.to_dict() == rows[name].change.backbone
+        assert written == changed_backbone(cfg.model.backbone, rows[name].change)
         monkeypatch.setenv('WEIGHTS', '/elsewhere')
         monkeypatch.setenv('DEPTH', '34')
         moved = str(Config.fromfile(target).model.backbone)

@@ -75,17 +75,7 @@ def test_boxes_beyond_their_level():
     sizes = np.array([[59, 99], [61, 99], [59, 101], [10, 10], [500, 500]])   # w, h
     fine, coarse = boxes_beyond_field(levels, stages, sizes)
     assert (fine.boxes, fine.beyond_field, fine.beyond_stage, fine.beyond_effective) == (4, 2, 3, 3)
-    assert fine.share(fine.beyond_field) == 0.5
     assert (coarse.boxes, coarse.beyond_field, coarse.beyond_stage) == (1, 0, None)
-    assert coarse.share(coarse.beyond_stage) is None
-
-
-def test_coco128(shared_data):
-    sizes = resized_boxes(shared_data / 'coco128/annotations/instances_all.json', (1333, 800))
-    rows = boxes_beyond_field([field((r, r), j) for r, j in ((459, 4), (459, 8), (459, 16),
-                                                            (491, 32))], [], sizes)
-    assert sum(row.boxes for row in rows) == len(sizes) > 800
-    assert rows[0].beyond_field == 0 and rows[3].beyond_field > 0.9 * rows[3].boxes
 
 
 def test_roi_assignment():

@@ -2,12 +2,7 @@ import json
 
 import pytest
 
-from gmconv_mmdet.visualization.coco_objects import BANDS, band_of, draw_objects
-
-
-def test_bands():
-    assert [band_of(area) for area in (1, 32**2 - 1, 32**2, 96**2 - 1, 96**2, 1e9)] == [
-        'small', 'small', 'medium', 'medium', 'large', 'large']
+from gmconv_mmdet.visualization.coco_objects import BANDS, draw_objects
 
 
 def write(path, annotations):
@@ -18,11 +13,11 @@ def write(path, annotations):
 
 def test_objects_by_image(tmp_path):
     file = write(tmp_path / 'a.json', [
-        dict(id=1, image_id=0, bbox=[1, 2, 30, 40], area=100),
+        dict(id=1, image_id=0, bbox=[1, 2, 30, 40], area=32**2 - 1),
         dict(id=2, image_id=0, bbox=[1, 2, 30, 40]),  # without area its box's 1200: medium
         dict(id=3, image_id=4, bbox=[0, 0, 200, 200], area=30000, iscrowd=1),
         dict(id=4, image_id=4, bbox=[0, 0, 200, .5], area=100),
-        dict(id=5, image_id=4, bbox=[5, 5, 200, 100], area=9216)])
+        dict(id=5, image_id=4, bbox=[5, 5, 200, 100], area=96**2)])
     drawn = draw_objects(file, 10)
     assert sorted((image, o.annotation, o.band, o.box) for image, items in drawn.items()
                   for o in items) == [('0.jpg', 1, 'small', (1, 2, 31, 42)),
@@ -41,13 +36,11 @@ def test_a_fixed_draw_from_coco(shared_data):
     assert 900 < len(everything) <= 929
 
 
-@pytest.mark.parametrize('content', ['', '[]', '{"images": []}', '{"images": 1, "annotations": 2}'])
-def test_other_files_are_refused(tmp_path, content):
+@pytest.mark.parametrize('content, message', [
+    *[(text, 'a.json is no COCO annotation file') for text in
+      ('', '[]', '{"images": []}', '{"images": 1, "annotations": 2}')],
+    ('{"images": [], "annotations": []}', 'holds no object')])
+def test_other_files_are_refused(tmp_path, content, message):
     (tmp_path / 'a.json').write_text(content)
-    with pytest.raises(ValueError, match='a.json is no COCO annotation file'):
+    with pytest.raises(ValueError, match=message):
         draw_objects(tmp_path / 'a.json', 5)
-
-
-def test_a_set_without_objects(tmp_path):
-    with pytest.raises(ValueError, match='holds no object'):
-        draw_objects(write(tmp_path / 'a.json', []), 5)

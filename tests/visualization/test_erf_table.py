@@ -1,14 +1,13 @@
 """Numbers and pictures of measurements made of maps with known fields."""
 import csv
-import io
 
 import numpy as np
 import pytest
 
 from gmconv_mmdet.visualization.erf import SHARES
-from gmconv_mmdet.visualization.erf_gallery import result_file, saved_results, write_gallery
-from gmconv_mmdet.visualization.erf_result import Contribution, ErfResult
-from gmconv_mmdet.visualization.erf_table import all_measures, as_text, measures, write_csv
+from gmconv_mmdet.visualization.erf_picture import write_gallery
+from gmconv_mmdet.visualization.erf_result import Contribution, ErfResult, result_file
+from gmconv_mmdet.visualization.erf_table import all_measures, as_text, measures
 
 
 def square(side, size=101):
@@ -50,29 +49,22 @@ def test_a_uniform_square():
     assert (row['model'], row['map'], row['count']) == ('net', 'C5', 3)
 
 
-def test_models_side_by_side_in_text_and_csv():
+def test_models_side_by_side():
     rows = all_measures([network_result('a', 21), network_result('b', 41)])
     assert [(row['map'], row['model']) for row in rows] == [
         ('C5', 'a'), ('C5', 'b'), ('P2', 'a'), ('P2', 'b')]  # in the order asked for
     text = as_text(rows)
     assert '11 / 13 / 15 / 21' in text and 'in box' not in text
-    file = io.StringIO()
-    write_csv(rows, file)
-    back = list(csv.DictReader(io.StringIO(file.getvalue())))
-    assert [row['side_99'] for row in back] == ['21', '41', '21', '21']
     rows = all_measures([objects_result('a')])
     assert [row['map'] for row in rows] == ['C5/small', 'C5/large', 'P/small', 'P/large']
     assert 'in box %' in as_text(rows)
 
 
 def test_folder(tmp_path):
-    results = [network_result('a, x/y', 21), network_result('b', 41)]
+    assert result_file(tmp_path, 'a, x/y') == tmp_path / 'a-x-y.npz'
+    results = [network_result('a', 21), network_result('b', 41)]
     results[1].skipped['9.jpg'] = '9.jpg: no image'
-    for result in results:
-        result.save(result_file(tmp_path, result.settings['label']))
-    text = write_gallery(saved_results(tmp_path), tmp_path)
-    assert text.endswith('skipped 9.jpg: no image')
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        'a-x-y.npz', 'b.npz', 'erf.csv', 'erf_network.png']
-    with pytest.raises(FileNotFoundError, match='holds no measurement'):
-        saved_results(tmp_path / 'none')
+    assert write_gallery(results, tmp_path).endswith('skipped 9.jpg: no image')
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['erf.csv', 'erf_network.png']
+    with (tmp_path / 'erf.csv').open(newline='') as file:
+        assert [row['side_99'] for row in csv.DictReader(file)] == ['21', '41', '21', '21']

@@ -49,14 +49,13 @@ def test_reading_and_refusing(tmp_path):
             read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize('rgb', [True, False])
-def test_the_networks_input_is_mmdets(rgb):
-    cfg = config()
-    cfg.model.data_preprocessor.bgr_to_rgb = rgb
-    image = picture()
-    theirs = DetDataPreprocessor(**dict(PREPROCESSOR, bgr_to_rgb=rgb))(
-        dict(inputs=[torch.from_numpy(image.transpose(2, 0, 1))]), training=False)['inputs']
-    assert torch.allclose(network_input(cfg, image), theirs, atol=1e-5)
+def test_the_networks_input_is_mmdets():
+    cfg, image = config(), picture()
+    for rgb in (True, False):
+        cfg.model.data_preprocessor.bgr_to_rgb = rgb
+        theirs = DetDataPreprocessor(**dict(PREPROCESSOR, bgr_to_rgb=rgb))(
+            dict(inputs=[torch.from_numpy(image.transpose(2, 0, 1))]), training=False)['inputs']
+        assert torch.allclose(network_input(cfg, image), theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize('step, size, shape', [

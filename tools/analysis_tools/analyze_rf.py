@@ -19,11 +19,11 @@ import gmconv_mmdet.receptive_field.field_table as table
 from gmconv_mmdet.openmmlab.config_file import read_config
 from gmconv_mmdet.openmmlab.configured_size import configured_scale, configured_size
 from gmconv_mmdet.receptive_field.advice.config_changes import advise_config
-from gmconv_mmdet.receptive_field.advice.ranking import recommended
+from gmconv_mmdet.receptive_field.advice.advise import recommended
 from gmconv_mmdet.receptive_field.advice.written_config import write_config
 from gmconv_mmdet.receptive_field.analyze import ReceptiveFieldError
 from gmconv_mmdet.receptive_field.analyze_config import analyze_config
-from gmconv_mmdet.receptive_field.field_picture import save_picture
+from gmconv_mmdet.receptive_field.field_picture import field_figure
 from gmconv_mmdet.receptive_field.fpn_assignment import (boxes_beyond_field, resized_boxes,
                                                          roi_assignment)
 
@@ -40,7 +40,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--change', help='name of a change from the list, for --write-config')
     parser.add_argument('--write-config', metavar='OUT',
                         help='write the config with --change, else with what --advise recommends')
-    parser.add_argument('--csv', help='write the layers to a CSV file')
     parser.add_argument('--json', help='write everything to a JSON file')
     parser.add_argument('--picture', help='draw the network, coloured by status')
     parser.add_argument('--brief', action='store_true', help='do not print the table of layers')
@@ -79,7 +78,8 @@ def main() -> None:
     if args.advise or args.change:
         advice = advise_config(cfg, size, boxes)
         print(f'\n{table.advice_table(advice)}')
-        content['advice'] = [dict(change=a.change.name, backbone=a.change.backbone, error=a.error,
+        content['advice'] = [dict(change=a.change.name, edits=a.change.edits,
+                                  options=a.change.options, error=a.error,
                                   scores=a.scores and dict(asdict(a.scores), total=a.scores.total),
                                   report=a.report and a.report.as_dict()) for a in advice]
         best = recommended(advice)
@@ -95,13 +95,11 @@ def main() -> None:
             else:
                 write_config(args.config, cfg, advice[0], best, args.write_config)
                 print(f'\nwrote {args.write_config}')
-    if args.csv:
-        with open(args.csv, 'w', newline='', encoding='utf-8') as file:
-            table.write_csv(report, file)
     if args.json:
         Path(args.json).write_text(json.dumps(content, indent=1, default=str), encoding='utf-8')
     if args.picture:
-        save_picture(report, args.picture, f'{Path(args.config).stem}, {size[0]} x {size[1]} px')
+        title = f'{Path(args.config).stem}, {size[0]} x {size[1]} px'
+        field_figure(report, title).savefig(args.picture, dpi=110)
 
 
 if __name__ == '__main__':

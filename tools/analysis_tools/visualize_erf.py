@@ -2,12 +2,11 @@
 
     python tools/analysis_tools/visualize_erf.py network CONFIG[,CHECKPOINT] ... --out DIR
     python tools/analysis_tools/visualize_erf.py objects CONFIG[,CHECKPOINT] ... --out DIR
-    python tools/analysis_tools/visualize_erf.py redraw DIR
 
 `network` measures the central units of chosen outputs over images, `objects` the units at the
 centres of objects of each COCO size band; without --images and --annotations over the test set of
-the first config. Interrupted, the same command goes on; `redraw` needs neither models nor images.
-Without a checkpoint weights are random. See docs/visualization.md.
+the first config. Interrupted, the same command goes on. Without a checkpoint weights are random. See
+docs/visualization.md.
 """
 from __future__ import annotations
 
@@ -17,9 +16,9 @@ from pathlib import Path
 
 from gmconv_mmdet.visualization.coco_objects import draw_objects
 from gmconv_mmdet.visualization.measured_model import load_model, model_labels
-from gmconv_mmdet.visualization.erf_gallery import result_file, saved_results, write_gallery
-from gmconv_mmdet.visualization.erf_network import measure_network
-from gmconv_mmdet.visualization.erf_objects import measure_objects
+from gmconv_mmdet.visualization.erf_picture import write_gallery
+from gmconv_mmdet.visualization.erf_result import result_file
+from gmconv_mmdet.visualization.erf_units import measure_network, measure_objects
 from gmconv_mmdet.visualization.image_files import configured_test_set, image_files
 from gmconv_mmdet.openmmlab.config_file import read_config
 
@@ -49,8 +48,6 @@ def parse_args() -> argparse.Namespace:
                          help="fit images into PX x PX; default: each config's test scale")
     objects.add_argument('--crop', type=int, default=513, metavar='PX',
                          help='odd side of the part that is kept and drawn (default: %(default)s)')
-    redraw = modes.add_parser('redraw', help='pictures and table from the results in a folder')
-    redraw.add_argument('out', type=Path, metavar='DIR')
     return parser.parse_args()
 
 
@@ -79,8 +76,7 @@ def measure(args: argparse.Namespace) -> list:
 
 def main() -> None:
     args = parse_args()
-    results = saved_results(args.out) if args.mode == 'redraw' else measure(args)
-    print(write_gallery(results, args.out))
+    print(write_gallery(measure(args), args.out))
     print(f'\nWrote {args.out}: ' + ', '.join(path.name for path in sorted(args.out.glob('erf*'))))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gmconv_mmdet.visualization.measured_model import load_model
 from gmconv_mmdet.visualization.image_files import image_files
-from gmconv_mmdet.visualization.mask_gallery import write_masks
+from gmconv_mmdet.visualization.mask_picture import write_masks
 
 
 def parse_args() -> argparse.Namespace:

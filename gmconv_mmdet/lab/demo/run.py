@@ -15,7 +15,7 @@ from ...layers.find_layers import gm_layers
 from ...openmmlab.config_file import read_config
 from ...openmmlab.mim_files import shipped
 from ...visualization.image_files import image_files
-from ...visualization.mask_gallery import write_masks
+from ...visualization.mask_picture import write_masks
 from ...visualization.masks import LayerMask
 from ...visualization.measured_model import load_model
 from .shapes import make_shapes

@@ -12,11 +12,10 @@ from typing import Any
 from mmengine.config import Config
 
 from ...openmmlab.config_file import config_scope, find_detector
+from ...openmmlab.plain_backbone import type_name
 from ..analyze import FieldSize
 from ..fpn_assignment import FINEST_SCALE
 from .config_changes import constructor_default
-
-Keys = tuple  # of str: the way to a part of a config
 
 
 def changed_strides(cfg: Config, before: Sequence[FieldSize],
@@ -37,39 +36,39 @@ def changed_strides(cfg: Config, before: Sequence[FieldSize],
         return {}, []
     if len(old) != len(new) or len(set(old)) < len(old):
         return {}, ['the strides of anchors and RoI extractors']
-    detector = find_detector(cfg['model'])[1]
-    factors = {n / o for o, n in zip(old, new)}
+    uneven = len({n / o for o, n in zip(old, new)}) > 1
     patch: dict[str, Any] = {}
     by_hand = []
     with config_scope(cfg):
-        for keys, part in _parts(detector):
+        for keys, part in _parts(find_detector(cfg['model'])[1]):
+            head = len(keys) == 1 and 'type' in part
             for name in ('strides', 'featmap_strides'):
                 strides = part.get(name)
-                if strides is None and name == 'strides' and 'type' in part and len(keys) == 1:
+                if strides is None and name == 'strides' and head:
                     strides = constructor_default(part, name)  # heads without anchors
                 if not isinstance(strides, (list, tuple)) or not strides:
                     continue
-                values = _mapped(strides, old, new)
+                values = _mapped(strides, dict(zip(old, new)))
                 if values is None or any(isinstance(key, int) for key in keys):
                     by_hand.append('.'.join(map(str, (*keys, name))))
                     continue
                 changed: dict[str, Any] = {name: values}
-                if 'RoIExtractor' in str(part.get('type')):
-                    finer = _number(values[0]) / _number(strides[0])
-                    if finer != 1:
-                        scale = part.get('finest_scale', FINEST_SCALE) * finer
-                        changed['finest_scale'] = int(scale) if scale == int(scale) else scale
-                elif len(factors) > 1 and _by_strides(part):
+                finer = _number(values[0]) / _number(strides[0])
+                if 'RoIExtractor' in type_name(part) and finer != 1:
+                    scale = part.get('finest_scale', FINEST_SCALE) * finer
+                    changed['finest_scale'] = int(scale) if scale == int(scale) else scale
+                elif uneven and type_name(part) == 'AnchorGenerator' and not part.get('base_sizes'):
                     changed['base_sizes'] = [_number(s) for s in strides]
-                _put(patch, keys, changed)
-            if 'regress_ranges' in part or (
-                    len(keys) == 1 and 'type' in part
-                    and constructor_default(part, 'regress_ranges')):
+                place = patch
+                for key in keys:
+                    place = place.setdefault(key, {})
+                place.update(changed)
+            if 'regress_ranges' in part or head and constructor_default(part, 'regress_ranges'):
                 by_hand.append('.'.join((*keys, 'regress_ranges')))
     return patch, by_hand
 
 
-def _parts(node: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
+def _parts(node: Any, keys: tuple = ()) -> Iterator[tuple[tuple, Mapping[str, Any]]]:
     """Every dictionary of a detector but the backbone and the neck, with the way there."""
     if isinstance(node, Mapping):
         if keys:
@@ -82,9 +81,8 @@ def _parts(node: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Mapping[str, Any]
             yield from _parts(child, (*keys, i))
 
 
-def _mapped(strides: Sequence[Any], old: Sequence[Any], new: Sequence[Any]) -> list[Any] | None:
+def _mapped(strides: Sequence[Any], after: Mapping[Any, Any]) -> list[Any] | None:
     """Each stride's successor; None if one of them is that of no map."""
-    after = dict(zip(old, new))
     if any(_number(stride) not in after for stride in strides):
         return None
     return [(after[_number(s)],) * 2 if isinstance(s, (list, tuple)) else after[s] for s in strides]
@@ -92,15 +90,3 @@ def _mapped(strides: Sequence[Any], old: Sequence[Any], new: Sequence[Any]) -> l
 
 def _number(stride: Any) -> Any:
     return stride[0] if isinstance(stride, (list, tuple)) else stride
-
-
-def _by_strides(part: Mapping[str, Any]) -> bool:
-    """Whether a part is an anchor generator whose sizes are multiples of its strides."""
-    return (str(part.get('type')).rpartition('.')[2] == 'AnchorGenerator'
-            and not part.get('base_sizes'))
-
-
-def _put(tree: dict[str, Any], keys: Keys, values: Mapping[str, Any]) -> None:
-    for key in keys:
-        tree = tree.setdefault(key, {})
-    tree.update(values)

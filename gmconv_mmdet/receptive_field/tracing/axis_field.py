@@ -1,22 +1,21 @@
 """Receptive field of a feature map along one image axis, exactly.
 
-Position ``i`` of a map sees the input positions ``lo .. hi``. Through convolutions and pooling this
-interval moves by a constant step, the jump, from one position to the next. Through upsampling and
-attention in windows it doesn't: two neighbours may share their source. The interval then repeats
-with a period, and one period of intervals describes the whole map. Nothing is clipped at the
-image's
-border: padding counts as input that continues beyond it, as in every published receptive field.
+Position ``i`` of a map sees an interval of input positions. Through convolutions and pooling it moves
+by a constant step, the jump, from one position to the next. Through upsampling and attention in
+windows two neighbours may share their source; the intervals then repeat with a period, and one period
+describes the whole map. Nothing is clipped at the image's border: padding counts as input that
+continues beyond it, as in every published receptive field.
 """
-
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Iterable, Optional, Sequence, Tuple
 
 # Beyond this many different intervals a map has no regular structure worth following.
 MAX_PERIOD = 4096
+Span = Tuple[int, int]  # the first and the last input pixel that a position sees
 
 
 class IrregularFieldError(ValueError):
@@ -37,40 +36,6 @@ class Gather:
     def extent(self) -> int:
         """Source positions from the first to the last tap."""
         return max((max(taps) - min(taps) + 1 for taps in self.taps if taps), default=0)
-
-
-@dataclass(frozen=True)
-class AxisField:
-    """Intervals of one period of positions: ``period * m + p`` sees ``lo[p] + shift * m`` to
-    ``hi[p] + shift * m``, both inclusive, in input pixels. ``None`` where a position sees
-    nothing."""
-    shift: int
-    lo: Tuple[Optional[int], ...]
-    hi: Tuple[Optional[int], ...]
-
-    @property
-    def period(self) -> int:
-        return len(self.lo)
-
-    @property
-    def size(self) -> int:
-        """Input pixels of the largest interval."""
-        return max((h - l + 1 for l, h in zip(self.lo, self.hi) if l is not None), default=0)
-
-    @property
-    def jump(self) -> Fraction:
-        """Input pixels between neighbouring positions, on average."""
-        return Fraction(self.shift, self.period)
-
-    def interval(self, position: int) -> Optional[Tuple[int, int]]:
-        """The input pixels ``(lo, hi)`` that ``position`` sees, or None."""
-        turn, phase = divmod(position, self.period)
-        if self.lo[phase] is None:
-            return None
-        return self.lo[phase] + turn * self.shift, self.hi[phase] + turn * self.shift
-
-
-PIXELS = AxisField(1, (0,), (0,))
 
 
 def convolution(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Gather:
@@ -109,14 +74,14 @@ def resize(ratio: Fraction, reach: Sequence[int]) -> Gather:
             ``(-1, 0, 1, 2)`` cubic. Nearest samples at ``u / ratio``, the others at pixel centres,
             ``(u + 1/2) / ratio - 1/2`` (``align_corners=False``).
     """
-    nearest = tuple(reach) == (0,)
+    half = Fraction(0 if tuple(reach) == (0,) else 1, 2)
     taps = []
     for u in range(ratio.numerator):
-        at = Fraction(u) / ratio if nearest else (u + Fraction(1, 2)) / ratio - Fraction(1, 2)
+        at = (u + half) / ratio - half
         base = at.numerator // at.denominator
         # On a source position exactly, the linear weight of the next one is zero.
-        linear_hit = tuple(reach) == (0, 1) and at == base
-        taps.append((base,) if linear_hit else tuple(base + r for r in reach))
+        hit = tuple(reach) == (0, 1) and at == base
+        taps.append((base,) if hit else tuple(base + r for r in reach))
     return Gather(ratio.denominator, tuple(taps))
 
 
@@ -125,75 +90,135 @@ def window(size: int) -> Gather:
     return Gather(size, (tuple(range(size)),) * size)
 
 
+@dataclass(frozen=True)
+class AxisField:
+    """The intervals of one period of positions, in input pixels: ``period * m + p`` sees ``spans[p]``
+    moved by ``shift * m``. None where a position sees nothing."""
+    shift: int
+    spans: Tuple[Optional[Span], ...]
+
+    @property
+    def period(self) -> int:
+        return len(self.spans)
+
+    @property
+    def size(self) -> int:
+        """Input pixels of the largest interval."""
+        return max((hi - lo + 1 for lo, hi in filter(None, self.spans)), default=0)
+
+    @property
+    def jump(self) -> Fraction:
+        """Input pixels between neighbouring positions, on average."""
+        return Fraction(self.shift, self.period)
+
+    def interval(self, position: int) -> Span | None:
+        """The input pixels that ``position`` sees, first and last."""
+        turn, phase = divmod(position, self.period)
+        span = self.spans[phase]
+        return span and (span[0] + turn * self.shift, span[1] + turn * self.shift)
+
+
+PIXELS = AxisField(1, ((0, 0),))
+
+
 def read(field: AxisField, gather: Gather) -> AxisField:
     """The field of an operator's output from the field of its input."""
     repeats = field.period // gcd(field.period, gather.stride)
-    period = repeats * len(gather.taps)
-    if period > MAX_PERIOD:
-        raise IrregularFieldError(
-            f'the receptive field repeats only after {period} positions, more than {MAX_PERIOD}')
-    lo, hi = [], []
-    for turn in range(repeats):
-        for taps in gather.taps:
-            seen = [field.interval(gather.stride * turn + tap) for tap in taps]
-            _append_hull(lo, hi, seen)
+    _check_period(repeats * len(gather.taps))
+    spans = [_hull(field.interval(gather.stride * turn + tap) for tap in taps)
+             for turn in range(repeats) for taps in gather.taps]
     # `repeats * gather.stride` source positions are whole periods of the source.
-    shift = repeats * gather.stride // field.period * field.shift
-    return _shortest(AxisField(shift, tuple(lo), tuple(hi)))
+    return _shortest(repeats * gather.stride // field.period * field.shift, spans)
 
 
-def union(a: AxisField, b: AxisField) -> AxisField:
-    """Hull of two fields of the same map.
-
-    Raises:
-        ValueError: if their jumps differ; see :func:`union_at`.
-    """
+def union(a: AxisField, b: AxisField, position: int) -> AxisField:
+    """Hull of two fields of the same map; if their jumps differ, right at ``position`` and
+    approximate elsewhere."""
     if a.jump != b.jump:
-        raise ValueError(f'fields of jump {a.jump} and {b.jump} drift apart')
+        at = _hull((a.interval(position), b.interval(position)))
+        large = max((a, b), key=lambda field: field.size)
+        moves = [int(large.jump * p) - round(large.jump * position) for p in range(large.period)]
+        return a if at is None else AxisField(
+            large.shift, tuple((at[0] + move, at[1] + move) for move in moves))
     period = a.period * b.period // gcd(a.period, b.period)
+    _check_period(period)
+    return _shortest(period // a.period * a.shift,
+                     [_hull((a.interval(p), b.interval(p))) for p in range(period)])
+
+
+def _check_period(period: int) -> None:
     if period > MAX_PERIOD:
         raise IrregularFieldError(
             f'the receptive field repeats only after {period} positions, more than {MAX_PERIOD}')
-    lo, hi = [], []
-    for position in range(period):
-        _append_hull(lo, hi, [a.interval(position), b.interval(position)])
-    return _shortest(AxisField(period // a.period * a.shift, tuple(lo), tuple(hi)))
 
 
-def union_at(a: AxisField, b: AxisField, position: int) -> AxisField:
-    """Hull of two fields whose jumps differ, right at ``position`` and approximate elsewhere."""
-    both = [seen for seen in (a.interval(position), b.interval(position)) if seen is not None]
-    if not both:
-        return a
-    large = max((a, b), key=lambda field: field.size)
-    shift = round(large.jump * position)
-    lo = min(seen[0] for seen in both)
-    hi = max(seen[1] for seen in both)
-    period = large.period
-    steps = [int(large.jump * p) for p in range(period)]
-    origin = lo - shift, hi - shift
-    return AxisField(large.shift, tuple(origin[0] + s for s in steps),
-                     tuple(origin[1] + s for s in steps))
+def _hull(spans: Iterable[Span | None]) -> Span | None:
+    seen = [span for span in spans if span is not None]
+    return (min(lo for lo, _ in seen), max(hi for _, hi in seen)) if seen else None
 
 
-def _append_hull(lo: List[Optional[int]], hi: List[Optional[int]],
-                 seen: Sequence[Optional[Tuple[int, int]]]) -> None:
-    seen = [s for s in seen if s is not None]
-    lo.append(min(s[0] for s in seen) if seen else None)
-    hi.append(max(s[1] for s in seen) if seen else None)
-
-
-def _divisors(n: int) -> Iterator[int]:
-    return (d for d in range(1, n + 1) if n % d == 0)
-
-
-def _shortest(field: AxisField) -> AxisField:
-    """The same field with its shortest period, so that periods don't pile up along a network."""
-    for period in _divisors(field.period):
-        if field.shift * period % field.period:
+def _shortest(shift: int, spans: Sequence[Span | None]) -> AxisField:
+    """The field with its shortest period, so that periods don't pile up along a network."""
+    field = AxisField(shift, tuple(spans))
+    for period in range(1, field.period):
+        if field.period % period or shift * period % field.period:
             continue
-        shift = field.shift * period // field.period
-        short = AxisField(shift, field.lo[:period], field.hi[:period])
+        short = AxisField(shift * period // field.period, field.spans[:period])
         if all(short.interval(p) == field.interval(p) for p in range(field.period)):
             return short
     return field
+
+
+@dataclass(frozen=True)
+class PathFields:
+    """What all paths from the image to a map see along one axis.
+
+    Attributes:
+        least: the finite path with the smallest receptive field, None if every path is global.
+        hull: the union of all finite paths: exactly the input that a gradient can reach.
+        shrink: input pixels by which masks make ``hull`` smaller, see :mod:`.masked_kernel`.
+        is_global: a path (global pooling, attention, normalisation over the image) sees everything.
+        exact: False where an irregular resize was replaced by the nearest regular one.
+    """
+    least: AxisField | None
+    hull: AxisField | None
+    shrink: float = 0.0
+    is_global: bool = False
+    exact: bool = True
+
+    @property
+    def is_finite(self) -> bool:
+        return self.hull is not None
+
+    def through(self, gather: Gather, masked_extent: float | None = None,
+                exact: bool = True) -> PathFields:
+        """The fields behind an operator that reads ``gather``; ``masked_extent`` is the kernel's
+        extent in source positions once its mask is applied."""
+        if not self.is_finite:
+            return self
+        lost = 0 if masked_extent is None else gather.extent - masked_extent
+        return replace(self, least=read(self.least, gather), hull=read(self.hull, gather),
+                       shrink=self.shrink + lost * float(self.hull.jump), exact=self.exact and exact)
+
+
+IMAGE = PathFields(PIXELS, PIXELS)
+GLOBAL = PathFields(None, None, is_global=True)
+
+
+def join(paths: Sequence[PathFields], positions: int) -> PathFields:
+    """Union over the paths into one map of ``positions`` positions (addition, concatenation ...).
+
+    A global path isn't counted where a finite one exists; it is only noted. Paths of different
+    jumps (possible only behind an irregular resize) are joined at the map's centre, marked inexact.
+    """
+    is_global = any(p.is_global for p in paths)
+    finite = [p for p in paths if p.is_finite]
+    if not finite:
+        return replace(GLOBAL, is_global=is_global)
+    hull, exact = finite[0].hull, all(p.exact for p in finite)
+    for other in finite[1:]:
+        exact = exact and other.hull.jump == hull.jump
+        hull = union(hull, other.hull, positions // 2)
+    least = min((p.least for p in finite), key=lambda field: field.size)
+    effective = max(p.hull.size - p.shrink for p in finite)
+    return PathFields(least, hull, hull.size - effective, is_global, exact)

@@ -4,17 +4,15 @@ Networks fold feature maps into tokens, windows and channels with ``view`` and `
 follow them, every dimension is kept as an ordered product of factors (first is slowest): a factor
 is a part of the rows, a part of the columns, or neither (batch, channels).
 """
-
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
-from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, NamedTuple, Optional, Sequence, Tuple
 
-from .axis_field import resize, strided, window
-from .path_fields import GLOBAL, IMAGE, PathFields, join
+from .axis_field import GLOBAL, IMAGE, PathFields, join, resize, strided, window
 
 
 class LayoutError(ValueError):
@@ -40,16 +38,25 @@ class TensorField:
         axes: ``PathFields`` of rows and columns.
         sizes: positions of rows and columns, None where the tensor has no such axis any more.
     """
-    dims: Tuple[Dim, ...]
-    axes: Tuple[PathFields, PathFields]
-    sizes: Tuple[Optional[int], Optional[int]]
+    dims: tuple[Dim, ...]
+    axes: tuple[PathFields, PathFields]
+    sizes: tuple[int | None, int | None]
 
     @property
     def is_global(self) -> bool:
         return self.sizes == (None, None)
 
-    def finite_on(self, axis: int) -> bool:
-        return self.axes[axis].is_finite
+    def with_dim(self, d: int, dim: Dim) -> TensorField:
+        return replace(self, dims=_with(self.dims, d, dim))
+
+    def with_axis(self, axis: int, seen: PathFields, size: int | None) -> TensorField:
+        return replace(self, axes=_with(self.axes, axis, seen), sizes=_with(self.sizes, axis, size))
+
+
+def _with(values: Sequence, index: int, value) -> tuple:
+    values = list(values)
+    values[index] = value
+    return tuple(values)
 
 
 def image(shape: Sequence[int]) -> TensorField:
@@ -59,23 +66,28 @@ def image(shape: Sequence[int]) -> TensorField:
     return TensorField(dims, (IMAGE, IMAGE), (h, w))
 
 
+def nowhere(shape: Sequence[int]) -> TensorField:
+    """The field of a tensor that holds no image positions: it sees the whole image."""
+    return TensorField(blank(shape), (GLOBAL, GLOBAL), (None, None))
+
+
 def channels(size: int) -> Dim:
     """A dimension that holds no image positions."""
     return (Factor(None, size),) if size > 1 else ()
 
 
-def blank(shape: Sequence[int]) -> Tuple[Dim, ...]:
+def blank(shape: Sequence[int]) -> tuple[Dim, ...]:
     return tuple(channels(size) for size in shape)
 
 
-def spatial(dim: Iterable[Factor]) -> Tuple[Factor, ...]:
+def spatial(dim: Iterable[Factor]) -> Dim:
     return tuple(f for f in dim if f.axis is not None)
 
 
-def reshape(dims: Sequence[Dim], shape: Sequence[int]) -> Tuple[Dim, ...]:
+def reshape(dims: Sequence[Dim], shape: Sequence[int]) -> tuple[Dim, ...]:
     """The layout after ``view(shape)``: factors are merged and split in order."""
     queue = deque(_merge(f for dim in dims for f in dim))
-    result: List[Dim] = []
+    result: list[Dim] = []
     for size in shape:
         need, dim = size, []
         if size == 1 and queue and queue[0].size == 1:
@@ -100,23 +112,22 @@ def reshape(dims: Sequence[Dim], shape: Sequence[int]) -> Tuple[Dim, ...]:
     return tuple(result)
 
 
-def _merge(factors: Iterable[Factor]) -> List[Factor]:
-    merged: List[Factor] = []
+def _merge(factors: Iterable[Factor]) -> list[Factor]:
+    """Neighbours that hold one piece of an axis, or no axis, as one factor."""
+    merged: list[Factor] = []
     for factor in factors:
-        last = merged[-1] if merged else None
         if factor.axis is None and factor.size == 1:
             continue
-        if last and last.axis is None and factor.axis is None:
-            merged[-1] = Factor(None, last.size * factor.size)
-        elif (last and last.axis is not None and last.axis == factor.axis
-                and last.step == factor.size * factor.step):
+        last = merged[-1] if merged else None
+        if last and last.axis == factor.axis and (
+                factor.axis is None or last.step == factor.size * factor.step):
             merged[-1] = Factor(last.axis, last.size * factor.size, factor.step)
         else:
             merged.append(factor)
     return merged
 
 
-def whole_axis(field: TensorField, dim: int) -> Tuple[TensorField, Optional[int]]:
+def whole_axis(field: TensorField, dim: int) -> tuple[TensorField, int | None]:
     """The image axis which dimension ``dim`` holds, whole and in order, or None for no axis.
 
     Rows interleaved with channels (pixel shuffle) become a finer axis: the field is returned anew.
@@ -125,39 +136,41 @@ def whole_axis(field: TensorField, dim: int) -> Tuple[TensorField, Optional[int]
     found = spatial(factors)
     if not found:
         return field, None
-    axis, positions = found[0].axis, field.sizes[found[0].axis]
-    if len(found) > 1 or found[0] != Factor(axis, positions):
+    axis = found[0].axis
+    if found != (Factor(axis, field.sizes[axis]),):
         raise LayoutError('the image axes are folded into windows or tokens here')
     if len(factors) == 1:
         return field, axis
-    if len(factors) == 2 and factors[0] == found[0]:
-        return _refine(field, dim, axis, factors[1].size), axis
-    raise LayoutError('an image axis is mixed with channels here')
-
-
-def _refine(field: TensorField, dim: int, axis: int, times: int) -> TensorField:
+    if len(factors) != 2 or factors[0] != found[0]:
+        raise LayoutError('an image axis is mixed with channels here')
+    times = factors[1].size
     finer = field.sizes[axis] * times
-    axes = _with(field.axes, axis, field.axes[axis].through(resize(Fraction(times), (0,))))
-    dims = _with(field.dims, dim, (Factor(axis, finer),))
-    return TensorField(dims, axes, _with(field.sizes, axis, finer))
+    seen = field.axes[axis].through(resize(Fraction(times), (0,)))
+    return field.with_axis(axis, seen, finer).with_dim(dim, (Factor(axis, finer),)), axis
 
 
 def mix(field: TensorField, factors: Iterable[Factor]) -> TensorField:
     """Every position comes to depend on all positions along ``factors`` (sum, matmul, softmax)."""
-    axes = list(field.axes)
     for axis in (0, 1):
-        mixed = sorted((f.step, f.size) for f in factors if f.axis == axis)
-        if not mixed or not axes[axis].is_finite:
+        mixed = sorted((f.step, f.size) for f in factors if f.axis == axis and f.size > 1)
+        if not mixed or not field.axes[axis].is_finite:
             continue
         inner, regular = 1, True
         for step, size in mixed:
             regular &= step == inner
             inner *= size
+        seen = GLOBAL
         if regular and inner < field.sizes[axis]:
-            axes[axis] = axes[axis].through(window(inner))
-        else:
-            axes[axis] = GLOBAL
-    return replace(field, axes=tuple(axes))
+            seen = field.axes[axis].through(window(inner))
+        field = field.with_axis(axis, seen, field.sizes[axis])
+    return field
+
+
+def forget(field: TensorField, dim: int) -> TensorField:
+    """The positions of one dimension are pooled away."""
+    for factor in spatial(field.dims[dim]):
+        field = field.with_axis(factor.axis, GLOBAL, None)
+    return field.with_dim(dim, tuple(f for f in field.dims[dim] if f.axis is None))
 
 
 def settle(field: TensorField) -> TensorField:
@@ -166,26 +179,20 @@ def settle(field: TensorField) -> TensorField:
     An axis reduced inside its windows continues with one position a window; an axis that is gone is
     global from here on.
     """
-    dims, axes, sizes = list(field.dims), list(field.axes), list(field.sizes)
-    for axis in (0, 1):
-        positions = sizes[axis]
-        if positions is None:
-            continue
-        held = sorted({(f.step, f.size) for dim in dims for f in dim if f.axis == axis})
+    for axis, positions in enumerate(field.sizes):
+        held = sorted({(f.step, f.size) for dim in field.dims for f in dim if f.axis == axis})
         covered = prod(size for _, size in held)
-        if held and covered == positions:
+        if positions is None or held and covered == positions:
             continue
-        step = held[0][0] if held else positions
-        if held and step > 1 and covered * step == positions:
-            axes[axis] = axes[axis].through(strided(0, step))
-            sizes[axis] = positions // step
-            dims = [tuple(f._replace(step=f.step // step) if f.axis == axis else f for f in dim)
-                    for dim in dims]
-        else:
-            axes[axis], sizes[axis] = GLOBAL, None
-            dims = [tuple(Factor(None, f.size) if f.axis == axis else f for f in dim)
-                    for dim in dims]
-    return TensorField(tuple(dims), tuple(axes), tuple(sizes))
+        step = held[0][0] if held else 1
+        kept = step > 1 and covered * step == positions
+        seen = field.axes[axis].through(strided(0, step)) if kept else GLOBAL
+        parts = {f: Factor(axis, f.size, f.step // step) if kept else Factor(None, f.size)
+                 for dim in field.dims for f in dim if f.axis == axis}
+        dims = tuple(tuple(parts.get(f, f) for f in dim) for dim in field.dims)
+        field = field.with_axis(axis, seen, positions // step if kept else None)
+        field = replace(field, dims=dims)
+    return field
 
 
 def broadcast(fields: Sequence[TensorField], shape: Sequence[int]) -> TensorField:
@@ -194,7 +201,7 @@ def broadcast(fields: Sequence[TensorField], shape: Sequence[int]) -> TensorFiel
     Raises:
         LayoutError: if two tensors hold the same image axis in different places.
     """
-    fields = [_pad_dims(_refine_last(field), len(shape)) for field in fields]
+    fields = [_comparable(field, len(shape)) for field in fields]
     dims = []
     for d, size in enumerate(shape):
         held = [f.dims[d] for f in fields
@@ -203,42 +210,30 @@ def broadcast(fields: Sequence[TensorField], shape: Sequence[int]) -> TensorFiel
     axes, sizes = [], []
     for axis in (0, 1):
         place = _place(dims, axis)
-        parts = []
+        parts, positions = [], None
         for field in fields:
-            part = field.axes[axis]
-            if field.sizes[axis] is not None and _place(field.dims, axis) != place:
-                if field.sizes[axis] != 1:
-                    raise LayoutError('joins maps whose rows or columns lie differently')
+            part, size = field.axes[axis], field.sizes[axis]
+            if size is not None and _place(field.dims, axis) == place:
+                positions = positions or size
+            elif size == 1:
                 part = GLOBAL   # one position spread over a larger map
+            elif size is not None:
+                raise LayoutError('joins maps whose rows or columns lie differently')
             parts.append(part)
-        positions = next((f.sizes[axis] for f in fields
-                          if f.sizes[axis] is not None and _place(f.dims, axis) == place), None)
         axes.append(join(parts, positions or 1))
         sizes.append(positions if place else None)
     return settle(TensorField(tuple(dims), tuple(axes), tuple(sizes)))
 
 
-def _place(dims: Sequence[Dim], axis: int) -> List[Tuple[int, Factor]]:
-    return [(d - len(dims), f) for d, dim in enumerate(dims) for f in dim if f.axis == axis]
+def _place(dims: Sequence[Dim], axis: int) -> list[tuple[int, Factor]]:
+    return [(d, f) for d, dim in enumerate(dims) for f in dim if f.axis == axis]
 
 
-def _pad_dims(field: TensorField, count: int) -> TensorField:
-    return replace(field, dims=((),) * (count - len(field.dims)) + tuple(field.dims))
-
-
-def _refine_last(field: TensorField) -> TensorField:
-    """Resolve a pixel shuffle's interleaved rows and columns before maps are compared."""
-    if len(field.dims) != 4:
-        return field
-    for dim in (2, 3):
-        factors = field.dims[dim]
+def _comparable(field: TensorField, count: int) -> TensorField:
+    """With ``count`` dimensions, a pixel shuffle's interleaved rows and columns resolved."""
+    for d in (2, 3) if len(field.dims) == 4 else ():
+        factors = field.dims[d]
         if len(factors) == 2 and spatial(factors) == factors[:1] and \
                 factors[0].size == field.sizes[factors[0].axis]:
-            field, _ = whole_axis(field, dim)
-    return field
-
-
-def _with(values: Sequence, index: int, value) -> Tuple:
-    values = list(values)
-    values[index] = value
-    return tuple(values)
+            field, _ = whole_axis(field, d)
+    return replace(field, dims=((),) * (count - len(field.dims)) + field.dims)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Iterator
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,12 +30,16 @@ def _joined(result: Tensor, *others: Tensor) -> Tensor:
     return result
 
 
-def _stand_ins(tracer: Any) -> Dict[Tuple[str, str], Callable[..., Tensor]]:
+@contextmanager
+def nominal_grid(tracer: Any) -> Iterator[None]:
+    """Replace the compiled operators for the duration of the context.
 
-    def grid(x, weight, bias, stride, padding, dilation, groups):
+    A module that mmcv never imported can't be in the network, so nothing is imported here.
+    """
+    def grid(*arguments):
         tracer.deforms = True
         try:
-            return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+            return F.conv2d(*arguments)
         finally:
             tracer.deforms = False
 
@@ -50,24 +54,13 @@ def _stand_ins(tracer: Any) -> Dict[Tuple[str, str], Callable[..., Tensor]]:
         reach = F.max_pool2d(features, kernel_size, 1, kernel_size // 2)
         return _joined(F.interpolate(reach, scale_factor=scale_factor), masks)
 
-    return {
-        ('mmcv.ops.deform_conv', 'DeformConv2dFunction'): deform_conv,
-        ('mmcv.ops.modulated_deform_conv', 'ModulatedDeformConv2dFunction'): modulated_deform_conv,
-        ('mmcv.ops.carafe', 'CARAFEFunction'): carafe,
-        ('mmcv.ops.carafe', 'CARAFENaiveFunction'): carafe,
-    }
-
-
-@contextmanager
-def nominal_grid(tracer: Any) -> Iterator[None]:
-    """Replace the compiled operators for the duration of the context.
-
-    A module that mmcv never imported can't be in the network, so nothing is imported here.
-    """
     with ExitStack() as stack:
-        for (module, name), stand_in in _stand_ins(tracer).items():
-            if module in sys.modules:
-                function = getattr(sys.modules[module], name)
+        for module, name, stand_in in (
+                ('deform_conv', 'DeformConv2dFunction', deform_conv),
+                ('modulated_deform_conv', 'ModulatedDeformConv2dFunction', modulated_deform_conv),
+                ('carafe', 'CARAFEFunction', carafe), ('carafe', 'CARAFENaiveFunction', carafe)):
+            if f'mmcv.ops.{module}' in sys.modules:
+                function = getattr(sys.modules[f'mmcv.ops.{module}'], name)
                 stack.callback(setattr, function, 'forward', vars(function)['forward'])
                 function.forward = staticmethod(stand_in)
         yield

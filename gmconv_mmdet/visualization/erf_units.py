@@ -1,10 +1,12 @@
-"""Effective receptive fields of the units that see an object, by the object's size (the paper's
-Fig. 8, of which it says no more than "for objects of varying sizes")."""
+"""Effective receptive fields of chosen units: a network's central ones, averaged over images, and
+those that see an object, by the object's size (the paper's Fig. 8, of which it says no more than "for
+objects of varying sizes")."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch.nn.functional as F
 from mmengine.config import Config
@@ -14,22 +16,48 @@ from ..openmmlab.configured_size import preprocessor_config
 from ..receptive_field.fpn_assignment import assign_levels, roi_assignment
 from .coco_objects import CocoObject
 from .erf import crop_around, mass_inside, second_moment_radius, unit_gradient
-from .erf_result import Contribution, ErfResult, measure, open_result
-from .image_files import network_input, read_image, resized
+from .erf_result import Contribution, ErfResult, measure
+from .image_files import UnusableImage, network_input, read_image, resized
 from .measured_model import MeasuredModel, feature_maps, stride_of
 
-PYRAMID = 'P'  # the key's part for the level that a box is assigned to, whichever it is
 
+def measure_network(model: MeasuredModel, images: Sequence[Path], folder: Path, path: Path,
+                    outputs: Sequence[str] = ('C5',), size: int = 1024) -> ErfResult:
+    """RepLKNet's measurement: the gradient map of the unit ``(h // 2, w // 2)`` of each output,
+    averaged over images, all of them stretched to ``size x size`` pixels (bicubic).
 
-def centre_unit(box: Sequence[float], feature: Tensor, stride: int) -> tuple[int, int]:
-    """``(row, column)`` of the unit next to a box's centre.
+    Args:
+        images: files below ``folder``.
+        folder: what their names in the result are relative to.
+        path: ``.npz`` to save in and to go on from.
+        outputs: names of :func:`~.measured_model.feature_maps`, keys of the result.
 
-    A unit ``i`` is taken to look at pixel ``i * stride``, as those of networks with odd kernels,
-    padded by half, do (ResNets among them).
+    Raises:
+        ValueError: there is no such output, no image can be used, or ``path`` holds a measurement
+            with other settings.
     """
-    row, column = (int(np.clip(round(((low + high) / 2 - 0.5) / stride), 0, length - 1))
-                   for low, high, length in zip((box[1], box[0]), (box[3], box[2]), feature.shape[2:]))
-    return row, column
+    def contributions(file: Path) -> list[Contribution]:
+        pixels = cv2.resize(read_image(file), (size, size), interpolation=cv2.INTER_CUBIC)
+        image = network_input(model.cfg, pixels).to(model.device).requires_grad_()
+        maps = feature_maps(model.network, image)
+        unknown = [name for name in outputs if name not in maps]
+        if unknown:
+            raise ValueError(f'{model.label} has no output {", ".join(unknown)}; it has '
+                             f'{", ".join(maps)}')
+        found = []
+        for name in outputs:
+            height, width = maps[name].shape[2:]
+            gradient = unit_gradient(maps[name], image, (height // 2, width // 2))
+            if not np.isfinite(gradient).all():
+                raise UnusableImage(f'{file}: the gradient of {name} is not finite')
+            found.append(Contribution(name, gradient, {}))
+        return found
+
+    settings = dict(mode='network', label=model.label, weights=model.weights, key=model.key,
+                    outputs=list(outputs), size=size, images=str(folder.resolve()))
+    return measure(path, settings, {
+        file.relative_to(folder).as_posix() if file != folder else file.name: file
+        for file in images}, contributions)
 
 
 def measure_objects(model: MeasuredModel, annotations: Path, folder: Path,
@@ -45,7 +73,6 @@ def measure_objects(model: MeasuredModel, annotations: Path, folder: Path,
     pixel contributes is left out.
 
     Args:
-        model: the network.
         annotations: the file from which ``objects`` were drawn.
         folder: its images.
         objects: from :func:`~.coco_objects.draw_objects`.
@@ -59,14 +86,10 @@ def measure_objects(model: MeasuredModel, annotations: Path, folder: Path,
     """
     if crop < 3 or crop % 2 == 0:
         raise ValueError(f'crop must be odd and at least 3, so that it has a centre; got {crop}')
-    device = next(model.network.parameters()).device
-    ids = sorted(item.annotation for items in objects.values() for item in items)
-    settings = dict(mode='objects', label=model.label, weights=model.weights, key=model.key,
-                    annotations=str(annotations.resolve()), objects=ids, crop=crop, size=size)
 
     def contributions(file: str) -> list[Contribution]:
         pixels, factor = resized(model.cfg, read_image(folder / file), size)
-        image = _padded(model.cfg, network_input(model.cfg, pixels)).to(device).requires_grad_()
+        image = _padded(model.cfg, network_input(model.cfg, pixels)).to(model.device).requires_grad_()
         maps = feature_maps(model.network, image)
         found = []
         for item in objects[file]:
@@ -87,8 +110,18 @@ def measure_objects(model: MeasuredModel, annotations: Path, folder: Path,
                     radius=second_moment_radius(gradient, centre))))
         return found
 
-    return measure(open_result(path, settings), path, [(file, file) for file in objects],
-                   contributions)
+    ids = sorted(item.annotation for items in objects.values() for item in items)
+    settings = dict(mode='objects', label=model.label, weights=model.weights, key=model.key,
+                    annotations=str(annotations.resolve()), objects=ids, crop=crop, size=size)
+    return measure(path, settings, {file: file for file in objects}, contributions)
+
+
+def centre_unit(box: Sequence[float], feature: Tensor, stride: int) -> tuple[int, int]:
+    """``(row, column)`` of the unit next to a box's centre; unit ``i`` is taken to look at pixel
+    ``i * stride``, as in networks with odd kernels, padded by half (ResNets among them)."""
+    row, column = (int(np.clip(round(((low + high) / 2 - 0.5) / stride), 0, length - 1))
+                   for low, high, length in zip((box[1], box[0]), (box[3], box[2]), feature.shape[2:]))
+    return row, column
 
 
 def maps_of_box(cfg: Config, names: Iterable[str], size: tuple[float, float]) -> dict[str, str]:
@@ -111,7 +144,7 @@ def maps_of_box(cfg: Config, names: Iterable[str], size: tuple[float, float]) ->
     levels, finest_scale = roi_assignment(cfg)
     if levels is None:
         levels, finest_scale = len(pyramid), finest_scale * 2.**(int(pyramid[0][1:]) - 2)
-    return {last: last, PYRAMID: pyramid[assign_levels(np.array([size]), levels, finest_scale)[0]]}
+    return {last: last, 'P': pyramid[assign_levels(np.array([size]), levels, finest_scale)[0]]}
 
 
 def _padded(cfg: Config, image: Tensor) -> Tensor:

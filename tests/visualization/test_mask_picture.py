@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from gmconv_mmdet.visualization.image_files import image_files, network_input, read_image, resized
-from gmconv_mmdet.visualization.mask_gallery import write_masks
-from gmconv_mmdet.visualization.mask_picture import mask_figure
+from gmconv_mmdet.visualization.mask_picture import mask_figure, write_masks
 from gmconv_mmdet.visualization.masks import predicted_sigmas
 from gmconv_mmdet.visualization.measured_model import load_model
 
@@ -72,15 +71,12 @@ def test_dynamic_sigmas_of_images(tmp_path, images, capsys):
     assert float(masks[0]['sigma_y']) == pytest.approx(expected[:, 1].mean().item(), rel=1e-4)
 
 
-def test_no_image_can_be_read(tmp_path):
+def test_nothing_to_draw(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'')
     with pytest.raises(ValueError, match='none of 1 images could be read'):
         write_masks(model(tmp_path), tmp_path / 'out', [tmp_path / 'a.png'])
-    assert not (tmp_path / 'out').exists()
-
-
-def test_a_model_without_masks(tmp_path):
     with pytest.raises(ValueError, match='net has no GMConv layer with a mask'):
         write_masks(model(tmp_path, 'ResNet', ''), tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
     with pytest.raises(ValueError, match='nothing to draw'):
         mask_figure([], 'title')
