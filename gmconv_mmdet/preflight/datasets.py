@@ -71,8 +71,7 @@ def dataset_parts(dataset: object) -> Iterator[dict]:
 
 
 def check_sets(cfg: Config, split: str, image_mode: str = 'sample',
-               progress: Progress = lambda what, done, total: None,
-               way_out: Sequence[str] | None = None) -> list[CheckedSet]:
+               progress: Progress = lambda what, done, total: None) -> list[CheckedSet]:
     """The data sets of one dataloader.
 
     Args:
@@ -80,19 +79,17 @@ def check_sets(cfg: Config, split: str, image_mode: str = 'sample',
         split (str): 'train', 'val' or 'test'.
         image_mode (str): see :func:`~.image_files.check_images`.
         progress (Callable): called with (image folder, images done, images in total).
-        way_out (Sequence[str], optional): what to do about an annotation file, and about an image
-            folder, that is not there.
     """
     loader = cfg.get(f'{split}_dataloader')
     if not isinstance(loader, dict) or not isinstance(loader.get('dataset'), dict):
         return []
     with config_scope(cfg):
-        return [_check_set(cfg, split, part, image_mode, progress, way_out)
+        return [_check_set(cfg, split, part, image_mode, progress)
                 for part in dataset_parts(loader['dataset'])]
 
 
-def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress: Progress,
-               way_out: Sequence[str] | None) -> CheckedSet:
+def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str,
+               progress: Progress) -> CheckedSet:
     result = CheckedSet(split)
     kind = dataset.get('type')
     with DATASETS.switch_scope_and_registry(None) as registry:
@@ -117,11 +114,10 @@ def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress
                                'relative to data_root')
         return result
     result.path = Path(root) / dataset['ann_file']
-    ways = way_out or [f'Correct data_root or ann_file of {split}_dataloader',
-                       f'Correct data_root or data_prefix of {split}_dataloader']
     classes, problems = class_names(dataset, cls)
     result.problems += problems
-    content, unreadable = read_annotations(result.path, ways[0])
+    content, unreadable = read_annotations(
+        result.path, f'Correct data_root or ann_file of {split}_dataloader')
     result.problems += unreadable
     if content is None:
         return result
@@ -148,10 +144,10 @@ def _check_set(cfg: Config, split: str, dataset: dict, image_mode: str, progress
                           label_order(content, names if wrong else classes))
         result.ordered = not (wrong and named)
         result.named = result.classes if wrong else tuple(classes)
-    result.problems += check_images(content, result.path, Path(root) / prefix['img'], ways[1],
-                                    image_mode,
-                                    lambda done, total: progress(str(Path(root) / prefix['img']),
-                                                                 done, total))
+    folder = Path(root) / prefix['img']
+    result.problems += check_images(
+        content, result.path, folder, f'Correct data_root or data_prefix of {split}_dataloader',
+        image_mode, lambda done, total: progress(str(folder), done, total))
     return result
 
 
@@ -196,9 +192,7 @@ def check_evaluators(cfg: Config, splits: Sequence[str] = ('val', 'test')) -> li
 
 def check_data(cfg: Config, image_mode: str = 'sample',
                progress: Progress = lambda what, done, total: None,
-               remark: Callable[[str], None] = lambda text: None,
-               look: Callable[[CheckedSet], None] = lambda checked: None,
-               way_out: Callable[[str], Sequence[str]] = lambda split: None) -> list[str]:
+               remark: Callable[[str], None] = lambda text: None) -> list[str]:
     """Annotation files, categories, heads, evaluators and images of any mmdet config.
 
     Args:
@@ -206,16 +200,12 @@ def check_data(cfg: Config, image_mode: str = 'sample',
         image_mode (str): see :func:`~.image_files.check_images`.
         progress (Callable): called with (image folder, images done, images in total).
         remark (Callable): called with what mmdet passes over in silence, which is no problem.
-        look (Callable): called with each set, which may get more problems.
-        way_out (Callable): gives ``way_out`` of :func:`check_sets` for a split.
 
     Returns:
         list[str]: all problems, empty where there is none.
     """
-    sets = [checked for split in SPLITS
-            for checked in check_sets(cfg, split, image_mode, progress, way_out(split))]
+    sets = [checked for split in SPLITS for checked in check_sets(cfg, split, image_mode, progress)]
     for checked in sets:
-        look(checked)
         for text in checked.remarks:
             remark(text)
     problems = [problem for checked in sets for problem in checked.problems]
