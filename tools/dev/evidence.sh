@@ -70,8 +70,10 @@ deeppcb-refconv)  # each seed on top of its own trained plain detector
 fields)  # masks and effective receptive fields of what the detectors of deeppcb learned
     out=$root/fields
     data=$GMCONV_SHARED_DATA/deeppcb
+    seeds=${SEEDS:-0 1 2 3 4}
+    first=${seeds%% *}  # of which the pictures are
     mkdir -p "$out/configs" docs/data/fields
-    for seed in ${SEEDS:-0 1 2 3 4}; do
+    for seed in $seeds; do
         models=()
         for variant in plain sgm gm gm-stem-l1 gm-recipe; do
             run=$root/deeppcb/$variant-seed$seed
@@ -86,13 +88,16 @@ fields)  # masks and effective receptive fields of what the detectors of deeppcb
         cp "$out/seed$seed/erf.csv" "docs/data/fields/seed$seed.csv"
     done
     for variant in gm gm-recipe; do
-        nice "$python" tools/analysis_tools/visualize_masks.py "$out/configs/$variant.py" \
-            "$root/deeppcb/$variant-seed0/train/epoch_8.pth" --images "$data/images" \
-            --num-images 20 --out "$out/masks-$variant"
-        cp "$out/masks-$variant/masks.png" "docs/images/masks_deeppcb_$variant.png"
+        run=$root/deeppcb/$variant-seed$first
+        if [ -f "$run/result.json" ]; then
+            nice "$python" tools/analysis_tools/visualize_masks.py "$out/configs/$variant.py" \
+                "$run/train/epoch_8.pth" --images "$data/images" --num-images 20 \
+                --out "$out/masks-$variant"
+            cp "$out/masks-$variant/masks.png" "docs/images/masks_deeppcb_$variant.png"
+        fi
     done
     for map in C5 P; do
-        cp "$out/seed0/erf_$map.png" "docs/images/erf_deeppcb_$map.png"
+        cp "$out/seed$first/erf_$map.png" "docs/images/erf_deeppcb_$map.png"
     done
     "$python" -c 'import sys; from PIL import Image  # fewer colours, a third of the size
 for name in sys.argv[1:]: Image.open(name).convert("RGB").quantize(64).save(name, optimize=True)
