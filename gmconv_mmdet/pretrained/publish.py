@@ -106,7 +106,8 @@ def _skeleton(tensors: Mapping[str, Tensor], placement: Mapping[str, str],
 def convert_backbone(source: str | Path,
                      destination: str | Path,
                      to: str | Placement | None = None,
-                     prefix: str | None = None) -> Published:
+                     prefix: str | None = None,
+                     half: bool = False) -> Published:
     """Write the backbone in ``source`` as a published backbone.
 
     Masks move as in :func:`load_pretrained`, without changing what the network computes; with ``to``
@@ -120,6 +121,7 @@ def convert_backbone(source: str | Path,
             (the paper's "GMConv"); nowhere; where a function says, from the names of the
             convolutions larger than 1x1 to ``{name: 'dynamic' | 'static'}``; or where they are.
         prefix (str, optional): of the backbone's names in the source; by default it is found.
+        half (bool): kernels in fp16, half the file; masks, biases and batch norms stay as they are.
 
     Returns:
         Published: the file written, the accounting, and the metadata in the file.
@@ -172,6 +174,8 @@ def convert_backbone(source: str | Path,
         source_sha256=sha256(file),
         approximated=report.approximated)
     state = _in_order(network.state_dict(), found.tensors)
+    if half:
+        state = {name: _halved(name, tensor) for name, tensor in state.items()}
     path = _write(destination, _serialized(destination.suffix, state, meta))
     return Published(path, report, meta)
 
@@ -193,6 +197,16 @@ def _in_order(state: dict[str, Tensor], source: Mapping[str, Tensor]) -> dict[st
         return place[name if conv is None else f'{conv}.weight']
 
     return {name: state[name].detach().contiguous() for name in sorted(state, key=at)}
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """A kernel in fp16; refused where a value doesn't fit, which would become infinite."""
+    if tensor.ndim < 2 or not tensor.is_floating_point() or 'sigma_predictor' in name:
+        return tensor
+    if tensor.abs().max() > torch.finfo(torch.float16).max:
+        raise CheckpointError(f'{name} has values of {float(tensor.abs().max()):.3g}, more than fp16 '
+                              'holds: leave half precision out')
+    return tensor.half()
 
 
 def _serialized(suffix: str, state: dict[str, Tensor], meta: dict[str, Any]) -> bytes:

@@ -99,8 +99,8 @@ fields)  # masks and effective receptive fields of what the detectors of deeppcb
     for map in C5 P; do
         cp "$out/seed$first/erf_$map.png" "docs/images/erf_deeppcb_$map.png"
     done
-    "$python" -c 'import sys; from PIL import Image  # fewer colours, a third of the size
-for name in sys.argv[1:]: Image.open(name).convert("RGB").quantize(64).save(name, optimize=True)
+    "$python" -c 'import sys; from PIL import Image  # 256 colours, a third of the size
+for name in sys.argv[1:]: Image.open(name).convert("RGB").quantize(256).save(name, optimize=True)
 ' docs/images/{masks,erf}_deeppcb_*.png ;;
 pages)
     "$python" tools/dev/results_page.py

@@ -29,12 +29,13 @@ def main() -> int:
     parser.add_argument('--row', help='masks where this row of Table V has them: r50-gm-stem-l1')
     parser.add_argument('--prefix', help='what the backbone\'s names in SRC start with, where it '
                         'is not found')
+    parser.add_argument('--half', action='store_true', help='kernels in fp16: half the file')
     args = parser.parse_args()
     if args.to and args.row:
         parser.error('give --to or --row, not both')
     to = partial(row_placement, args.row) if args.row else args.to
     try:
-        published = convert_backbone(args.source, args.destination, to, args.prefix)
+        published = convert_backbone(args.source, args.destination, to, args.prefix, args.half)
     except (CheckpointError, OSError, ImportError) as error:
         print(f'convert_backbone: {error}', file=sys.stderr)
         return 1
