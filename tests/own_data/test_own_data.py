@@ -69,6 +69,22 @@ def test_every_head_and_dataset_knows_the_classes(tmp_path, base):
     assert 'head' not in cfg and 'step' not in cfg  # no loop variable becomes a setting
 
 
+def test_masks_have_no_weight_decay_unless_the_base_says_so(tmp_path):
+    none = dict(sigma=dict(decay_mult=0))
+    assert written(tmp_path)[0].optim_wrapper.paramwise_cfg.custom_keys == none
+    plain, _ = written(tmp_path / 'a', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    assert 'paramwise_cfg' not in plain.optim_wrapper
+    base = tmp_path / 'base.py'
+    base.write_text("""
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['gmconv_mmdet'], allow_failed_imports=False)
+model = dict(backbone=dict(type='GMBackbone', base='ResNet'))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))))
+""")
+    own, _ = written(tmp_path / 'b', str(base))
+    assert own.optim_wrapper.paramwise_cfg.custom_keys == dict(backbone=dict(lr_mult=0.1))
+
+
 def test_from_scratch_freezes_nothing(tmp_path):
     backbone = written(tmp_path)[0].model.backbone
     assert (backbone.init_cfg, backbone.frozen_stages, backbone.norm_eval) == (None, -1, False)
