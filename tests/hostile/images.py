@@ -48,7 +48,7 @@ for _fault, (_write, _says) in FILES.items():
 @case('images', 'a JPEG cut off at half', CHECK, goes_on='no problem')
 def cut_sample(folder):
     """Only the head is read; mmdet would train on an image that is grey below."""
-    return replaced(folder, FILES['a JPEG cut off at half'][0], 'sample')
+    return replaced(folder, FILES['a JPEG cut off at half'][0], 'heads')
 
 
 def bomb(path):
