@@ -174,9 +174,9 @@ def asserted_range(dependency: str) -> tuple[str, str]:
     if spec is None or spec.origin is None:
         return '', ''
     source = Path(spec.origin).read_text(encoding='utf-8')
-    bounds = [re.search(rf"^{dependency}_{end}_version = '([^']+)'", source, re.MULTILINE)
-              for end in ('minimum', 'maximum')]
-    return tuple(bound[1] if bound else '' for bound in bounds)
+    lowest, refused = (re.search(rf"^{dependency}_{end}_version = '([^']+)'", source, re.MULTILINE)
+                       for end in ('minimum', 'maximum'))
+    return lowest[1] if lowest else '', refused[1] if refused else ''
 
 
 def mmcv_fix() -> str:

@@ -55,7 +55,7 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
 
 
-def read_json(path: Path) -> dict | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is none: no file, an unfinished or a foreign one."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))

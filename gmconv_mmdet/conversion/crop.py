@@ -74,9 +74,12 @@ def crop_of(layer: GMConv2d, tolerance: float) -> Crop | None:
             cells; above 0, below 1.
 
     Raises:
-        ValueError: a tolerance out of range.
+        ValueError: a tolerance out of range, or a dynamic mask.
     """
     check_tolerance(tolerance)
+    folded = layer.plain_weight()  # (C_out, C_in / groups, K_h, K_w)
+    if folded is None:
+        raise ValueError('a dynamic mask changes with the image: there is nothing to cut for all images')
     mask = layer.mask()  # (K_h, K_w)
     cut = []
     for axis, profile in enumerate((mask.amax(1), mask.amax(0))):  # (K_h,), (K_w,): both symmetric
@@ -89,13 +92,14 @@ def crop_of(layer: GMConv2d, tolerance: float) -> Crop | None:
         cut.append(small.index(False) if False in small else most)
     if not any(cut):
         return None
-    weight = layer.plain_weight().double().abs()  # (C_out, C_in / groups, K_h, K_w)
+    weight = folded.double().abs()
     whole = weight.sum((1, 2, 3))
     left_out = weight.clone()
-    centre(left_out, cut).zero_()
+    rows, columns = cut
+    centre(left_out, (rows, columns)).zero_()
     bound, largest = left_out.sum((1, 2, 3)).max().item(), whole.max().item()
-    size = tuple(layer.kernel_size)
-    return Crop(size, tuple(k - 2 * c for k, c in zip(size, cut)), bound,
+    height, width = layer.kernel_size
+    return Crop((height, width), (height - 2 * rows, width - 2 * columns), bound,
                 bound / largest if largest else 0.)
 
 

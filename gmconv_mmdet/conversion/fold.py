@@ -6,28 +6,34 @@ from collections.abc import Container, Mapping
 
 import torch
 import torch.nn as nn
+from torch import Tensor
 
 from ..layers.conv_arguments import conv_arguments
 from .crop import crop_plan, cropped_conv
 
 
-def is_foldable(module: nn.Module) -> bool:
-    """Whether ``module`` is a convolution of ours that equals a plain one as it stands.
+def folded_weight(module: nn.Module) -> Tensor | None:
+    """The weight of the ``nn.Conv2d`` that computes what ``module`` does; None where there is none.
 
-    Ours are the subclasses of ``nn.Conv2d`` with a method ``plain_weight()``, which returns the
-    weight of the equal ``nn.Conv2d``, or None where there is no such weight (a dynamic GMConv), and
-    a property ``kernel_is_frozen``.
+    Convolutions of ours have a method ``plain_weight()`` that returns it, None in a dynamic GMConv,
+    and a property ``kernel_is_frozen``.
     """
-    return (isinstance(module, nn.Conv2d) and hasattr(module, 'plain_weight')
-            and module.plain_weight() is not None)
+    plain_weight = getattr(module, 'plain_weight', None)
+    return plain_weight() if callable(plain_weight) and isinstance(module, nn.Conv2d) else None
+
+
+def is_foldable(module: nn.Module) -> bool:
+    """Whether ``module`` is a convolution of ours that equals a plain one as it stands."""
+    return folded_weight(module) is not None
 
 
 def folding_changes(module: nn.Module) -> bool:
     """Whether ``module`` is foldable and more than a plain convolution: has a mask or a map."""
-    return is_foldable(module) and module.plain_weight() is not module.weight
+    weight = folded_weight(module)
+    return weight is not None and weight is not module.weight
 
 
-def plain_conv(layer: nn.Conv2d, weight: torch.Tensor) -> nn.Conv2d:
+def plain_conv(layer: nn.Conv2d, weight: Tensor) -> nn.Conv2d:
     """An ``nn.Conv2d`` (of timm's or mmcv's class that pads as TensorFlow does, where ``layer``
     comes from one) with the arguments, bias and mode of ``layer``, and the given weight
     ``(C_out, C_in / groups, K_h, K_w)``, whose dtype, device and memory format it takes."""
@@ -43,7 +49,7 @@ def exchange(model: nn.Module, successors: Mapping[nn.Module, nn.Module]) -> nn.
     """Put the successors in their layers' places, in place. Returns ``model``, or its successor."""
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):  # named_children() skips repetitions
-            if child in successors:
+            if child is not None and child in successors:
                 setattr(parent, name, successors[child])
     return successors.get(model, model)
 
@@ -83,10 +89,11 @@ def fold_gmconv(model: nn.Module, inplace: bool = False, keep: Container[str] = 
     if not inplace:
         model = copy.deepcopy(model)
     # By layer: one that is used in two places stays one.
-    successors = {}
+    successors: dict[nn.Module, nn.Conv2d] = {}
     for name, module in model.named_modules():
-        if name not in keep and is_foldable(module):
-            successors[module] = plain_conv(module, module.plain_weight())
+        weight = None if name in keep else folded_weight(module)
+        if weight is not None and isinstance(module, nn.Conv2d):
+            successors[module] = plain_conv(module, weight)
             if name in crops:
                 cropped_conv(successors[module], crops[name])
     return exchange(model, successors)

@@ -6,7 +6,7 @@ initialisation. Names, weights and block classes stay as they are.
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Mapping
 
 import torch.nn as nn
 
@@ -21,7 +21,7 @@ KINDS = {'GMConv': GMConv2d, 'RefConv': RefConv2d}
 GM_STEMS = ('dynamic', 'static', None)
 
 
-def check_gm_stem(gm_stem: str | None, gm_cfg: dict) -> None:
+def check_gm_stem(gm_stem: str | None, gm_cfg: Mapping[str, Any]) -> None:
     """Raise a ``ValueError`` that names the rule and the value for a stem that there is not, or for
     ``gm_cfg`` with a second opinion on it."""
     if gm_stem not in GM_STEMS:
@@ -29,8 +29,6 @@ def check_gm_stem(gm_stem: str | None, gm_cfg: dict) -> None:
     if 'dynamic' in gm_cfg:
         raise ValueError('gm_cfg must not hold "dynamic": gm_stem says what the stem is, and all '
                          'else is static')
-
-
 
 
 def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **options: Any) -> nn.Conv2d:
@@ -50,10 +48,10 @@ def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **op
     layer_class = KINDS[kind]
     if is_same_padded(conv):
         layer_class = WITH_SAME_PADDING[layer_class]
-    layer = layer_class(**conv_arguments(conv), device=conv.weight.device, dtype=conv.weight.dtype,
-                        **options)
+    layer: GMConv2d | RefConv2d = layer_class(
+        **conv_arguments(conv), device=conv.weight.device, dtype=conv.weight.dtype, **options)
     if is_same_padded(conv):
-        layer.folds_to = type(conv)
+        layer.__dict__['folds_to'] = type(conv)
     layer.bias = conv.bias
     learns = conv.weight.requires_grad  # a frozen layer's mask and map are frozen with it
     if isinstance(layer, RefConv2d) and layer.convmap is not None:
@@ -101,8 +99,10 @@ def swap(module: nn.Module, names: list[str], kind: str = 'GMConv', **options: A
     """
     layers = {}
     for name in names:
+        conv = module.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d), name  # what spatial_convs finds
         try:
-            layers[name] = converted(module.get_submodule(name), kind, **options)
+            layers[name] = converted(conv, kind, **options)
         except ValueError as error:
             raise ValueError(f'{name}: {error}') from error
     for name, layer in layers.items():
