@@ -3,7 +3,7 @@
 #
 #   GMCONV_SHARED_DATA=data bash tools/dev/evidence.sh PART [WORK_ROOT]
 #
-# Parts: recipe-scratch, recipe-warm (after cifar10), cifar10, deeppcb, deeppcb-recipe, deeppcb-refconv (after
+# Parts: recipe-scratch, recipe-warm (after cifar10), cifar10, deeppcb, deeppcb-recipe, deeppcb-warm (after
 # deeppcb), fields (after deeppcb); pages prints all tables and pictures of docs/results.md anew from docs/data.
 # The data folder holds deeppcb/ (annotations/, images/) and cifar10_{train,test}.npz or CIFAR-10's
 # binary version. All runs use one CPU thread: two parts can run side by side on two cores.
@@ -61,10 +61,17 @@ deeppcb-recipe)  # the recommended recipe from scratch, beside the plain runs of
             optim_wrapper.paramwise_cfg.custom_keys.sigma.lr_mult=10 \
             --out "$root/deeppcb" --results docs/data/deeppcb
     done ;;
-deeppcb-refconv)  # each seed on top of its own trained plain detector
+deeppcb-warm)  # each seed on top of its own trained plain detector; ROWS="plain refconv" names fewer variants
     for seed in ${SEEDS:-2 3 4}; do
-        compare --config ${config}-refconv_fpn_deeppcb.py --against plain --seeds "$seed" \
-            --name refconv --out "$root/deeppcb-refconv" --results docs/data/deeppcb-refconv \
+        compare --config ${config}-refconv_fpn_deeppcb.py --against plain --name refconv --seeds "$seed" \
+            --rows ${ROWS:-plain refconv gm gm-nodecay gm-recipe} \
+            --variant gm ${config}-gm_fpn_deeppcb.py \
+            --variant gm-nodecay ${config}-gm_fpn_deeppcb.py \
+            optim_wrapper.paramwise_cfg.custom_keys.sigma.decay_mult=0 \
+            --variant gm-recipe ${config}-gm_fpn_deeppcb.py model.backbone.gm_cfg.init_sigma=2 \
+            optim_wrapper.paramwise_cfg.custom_keys.sigma.decay_mult=0 \
+            optim_wrapper.paramwise_cfg.custom_keys.sigma.lr_mult=10 \
+            --out "$root/deeppcb-warm" --results docs/data/deeppcb-warm \
             --cfg-options "load_from=$root/deeppcb/plain-seed{seed}/train/epoch_8.pth"
     done ;;
 fields)  # masks and effective receptive fields of what the detectors of deeppcb learned

@@ -99,7 +99,7 @@ def fields(docs: Path, name: str) -> str:
     return '\n'.join(markdown_table(header, body))
 
 
-SECTIONS = {'deeppcb': detection, 'deeppcb-refconv': detection, 'recipe': classification,
+SECTIONS = {'deeppcb': detection, 'deeppcb-warm': detection, 'recipe': classification,
             'cifar10': classification, 'fields': fields}
 
 
