@@ -47,7 +47,6 @@ def test_is_a_coco_set(shapes, split):
         assert entry['area'] == mask.sum()
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         assert (x, y, x + w, y + h) == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        assert entry['iscrowd'] == isinstance(entry['segmentation'], dict)
 
 
 def test_the_seed_decides(shapes, tmp_path):
