@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from .hostile.case import tool
-from .hostile.fuzz import STATE
+from .hostile.files import STATE
+from .hostile.outcome import tool
 
 AWKWARD = 'it\'s "a" $(touch pwned) `touch pwned`; touch pwned & -x'
 

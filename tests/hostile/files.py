@@ -1,36 +1,17 @@
-"""Fuzzes the checkpoint loader and ``convert_backbone``: whatever a file holds, it is loaded whole
-or refused by one ``CheckpointError``.
-
-    python -m tests.hostile.fuzz --seconds 180      both, so long each, from a seed of the clock
-
-``test_fuzz.py`` runs the same properties for some seconds, always on the same examples.
-"""
+"""A small GMResNet, and files that began as its checkpoint, or not: strategies of Hypothesis."""
 from __future__ import annotations
 
-import argparse
 import io
 import math
-import tempfile
-import time
-import traceback
 import zipfile
-from collections import Counter
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save as save_safetensors
 
 from gmconv_mmdet.backbones import GMResNet
-from gmconv_mmdet.checkpoints import CheckpointError, read_checkpoint
-from gmconv_mmdet.openmmlab.config_placement import row_placement
-from gmconv_mmdet.pretrained import load_pretrained
-from gmconv_mmdet.pretrained.publish import convert_backbone
 
 SHORT = dict(num_stages=1, strides=(1, ), dilations=(1, ), out_indices=(0, ), gm_stages=(True, ),
              base_channels=4, stem_channels=4)
@@ -214,109 +195,3 @@ def checkpoints(draw) -> dict:
         sigma_pattern=st.sampled_from(['sigma', 'sigma_pair', 'sigma_ratio', 'none', 3, None]),
         cfg=st.none() | st.text(max_size=5))))
     return checkpoint if meta is None else {**checkpoint, 'meta': meta}
-
-
-def _refused(call) -> bool:
-    """Whether ``call`` refuses, in the way that it is documented to."""
-    try:
-        call()
-        return False
-    except CheckpointError as error:
-        text = str(error)
-        assert text and len(text) < 4000 and all(
-            line.isprintable() for line in text.split('\n')), text
-        return True
-
-
-def loader_property(file: tuple[str, bytes], seen: Counter, folder: Path) -> None:
-    """A file is read and loaded whole, or refused; nothing is written into the network then."""
-    suffix, content = file
-    path = folder / f'x{suffix}'
-    path.write_bytes(content)
-    net = network()
-    refused = _refused(lambda: load_pretrained(net, path))
-    state = net.state_dict()
-    if refused:
-        assert all(torch.equal(tensor, STATE[name]) for name, tensor in state.items())
-    else:
-        assert all(torch.isfinite(tensor).all() for tensor in state.values())
-        assert read_checkpoint(path)
-    seen['refused' if refused else 'loaded'] += 1
-
-
-def convert_property(file: tuple[str, bytes], placement: dict, prefix: str | None, suffix: str,
-                     seen: Counter, folder: Path) -> None:
-    """A file becomes a published backbone that loads again, or is refused, nothing written."""
-    source = folder / f'source{file[0]}'
-    source.write_bytes(file[1])
-    out = Path(tempfile.mkdtemp(dir=folder))
-    published = []
-    refused = _refused(lambda: published.append(
-        convert_backbone(source, out / f'out{suffix}', prefix=prefix, **placement)))
-    if refused:
-        assert not any(out.iterdir())
-    else:
-        path, = out.iterdir()
-        assert path == published[0].path and read_checkpoint(path)
-        path.unlink()
-    out.rmdir()
-    seen['refused' if refused else 'converted'] += 1
-
-
-PROPERTIES = {
-    'load_pretrained': (loader_property, dict(file=files())),
-    'convert_backbone': (convert_property, dict(
-        file=files(), placement=st.sampled_from([
-            dict(), dict(to='gm'), dict(to='plain'),
-            dict(to=partial(row_placement, 'r50-gm-stem-l1')), dict(to=partial(row_placement, '../x'))]),
-        prefix=st.sampled_from([None, None, '', 'backbone', 'module.', 'x', '.']),
-        suffix=st.sampled_from(['.pth', '.pth', '.safetensors']))),
-}
-
-
-def fuzz(name: str, folder: Path, examples: int, seed: int | None = None) -> Counter:
-    """Try one property on ``examples`` files, the same ones every time where no seed is given.
-
-    Returns:
-        Counter: how many were refused and how many were not.
-    """
-    seen: Counter = Counter()
-    holds, given_values = PROPERTIES[name]
-
-    @settings(max_examples=examples, derandomize=seed is None, deadline=None, database=None,
-              suppress_health_check=list(HealthCheck))
-    @given(**given_values)
-    def run(**values) -> None:
-        holds(**values, seen=seen, folder=folder)
-
-    (run if seed is None else hypothesis_seed(seed)(run))()
-    return seen
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--seconds', type=float, default=180)
-    parser.add_argument('--seed', type=int, default=None)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    first = seed = int(time.time()) if args.seed is None else args.seed
-    failed = False
-    for name in PROPERTIES:
-        seen, end = Counter(), time.monotonic() + args.seconds
-        with tempfile.TemporaryDirectory() as folder:
-            while time.monotonic() < end and not failed:
-                try:
-                    seen += fuzz(name, Path(folder), 100, seed)
-                except Exception:
-                    traceback.print_exc()
-                    failed = True
-                seed += 1
-        print(f'{name}: {sum(seen.values())} files in {args.seconds:.0f} s, seeds {first} to '
-              f'{seed - 1}: {dict(seen)}, {"FAILED" if failed else "no other exception"}',
-              flush=True)
-        first = seed
-    return int(failed)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())
