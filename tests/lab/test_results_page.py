@@ -27,7 +27,7 @@ def test_tables_and_picture_come_from_the_json_and_stay(repo, rewrite, tmp_path)
     page = (tmp_path / 'results.md').read_text()
     assert '| gm | 2 | +1.00 [-5.35, +7.35] |' in page
     assert '| gm | 2 | 6.0 to 6.0 | 10.0 to 10.0 | none |' in page
-    assert page.count('No run is finished.') == 4
+    assert page.count('No run is finished.') == 5
     ElementTree.parse(tmp_path / 'images' / 'deeppcb-differences.svg')
     rewrite(tmp_path)
     assert (tmp_path / 'results.md').read_text() == page

@@ -4,7 +4,7 @@
 #   GMCONV_SHARED_DATA=data bash tools/dev/evidence.sh PART [WORK_ROOT]
 #
 # Parts: recipe-scratch, recipe-warm (after cifar10), cifar10, deeppcb, deeppcb-recipe, deeppcb-warm (after
-# deeppcb), fields (after deeppcb); pages prints all tables and pictures of docs/results.md anew from docs/data.
+# deeppcb), fields and times (after deeppcb); pages prints all tables and pictures of docs/results.md anew from docs/data.
 # The data folder holds deeppcb/ (annotations/, images/) and cifar10_{train,test}.npz or CIFAR-10's
 # binary version. All runs use one CPU thread: two parts can run side by side on two cores.
 # `SEEDS="5 6 7"` names other seeds than the plan's. Results are kept in docs/data/.
@@ -109,6 +109,10 @@ fields)  # masks and effective receptive fields of what the detectors of deeppcb
     "$python" -c 'import sys; from PIL import Image  # 256 colours, a third of the size
 for name in sys.argv[1:]: Image.open(name).convert("RGB").quantize(256).save(name, optimize=True)
 ' docs/images/{masks,erf}_deeppcb_*.png ;;
+times)  # inference of the trained backbones; on an idle machine
+    for seed in ${SEEDS:-3}; do
+        "$python" tools/dev/time_trained.py "$root/deeppcb" --seed "$seed" --out "docs/data/times/seed$seed.json"
+    done ;;
 pages)
     "$python" tools/dev/results_page.py
     exit ;;

@@ -8,6 +8,7 @@ images/ beside the page.
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sys
 from collections import defaultdict
@@ -99,8 +100,24 @@ def fields(docs: Path, name: str) -> str:
     return '\n'.join(markdown_table(header, body))
 
 
+def times(docs: Path, name: str) -> str:
+    """Inference times of trained backbones, and how many layers a crop would change."""
+    lines = []
+    for path in sorted((docs / 'data' / name).glob('seed*.json')):
+        told = json.loads(path.read_text(encoding='utf-8'))
+        lines += ['', f'Seed {path.stem[4:]}; {told["processor"]}, {told["threads"]} thread(s), PyTorch '
+                  f'{told["environment"]["PyTorch"].split(" (")[0]}:', '', *markdown_table(
+                      ['backbone', 'median, ms', 'ratio to plain', 'quartiles'],
+                      [[row['name'], f'{1000 * row["seconds"]:.1f}', f'{row["ratio"]:.3f}',
+                        f'{row["ratio_low"]:.3f} to {row["ratio_high"]:.3f}'] for row in told['rows']]),
+                  '', f'Layers that a crop at {told["crop"]:g} would make smaller: ' + ', '.join(
+                      f'{len(layers)} of {variant}' for variant, layers in told['layers_cropped'].items())
+                  + '.']
+    return '\n'.join(lines).strip()
+
+
 SECTIONS = {'deeppcb': detection, 'deeppcb-warm': detection, 'recipe': classification,
-            'cifar10': classification, 'fields': fields}
+            'cifar10': classification, 'fields': fields, 'times': times}
 
 
 def rewrite(docs: Path) -> None:
