@@ -28,6 +28,7 @@ def run(tmp_path, monkeypatch):
     return lambda *arguments: run_tool('analysis_tools/analyze_rf.py', *arguments)
 
 
+@pytest.mark.slow
 def test_everything_at_once(run, tmp_path):
     result = run('net.py', '--annotations', 'boxes.json', '--json', 'o.json',
                  '--picture', 'o.png', '--change', 'small-image-stem', '--write-config', 'new.py')
@@ -43,6 +44,7 @@ def test_everything_at_once(run, tmp_path):
     assert '0 of 28 layers with weights are unproductive' in again.stdout, again.stderr
 
 
+@pytest.mark.slow
 def test_errors_are_one_line(run, tmp_path):
     (tmp_path / 'bare.py').write_text("model = dict(backbone=dict(type='ResNet', depth=18))\n")
     for arguments, message in [

@@ -167,6 +167,7 @@ def of_sigmas(cfg: Config, **keys) -> set[tuple[float, float]]:
             for parameter in group['params'] if 'sigma' in names[id(parameter)]}
 
 
+@pytest.mark.slow
 def test_options_for_masks(repo):
     """docs/fine_tune.md: as --cfg-options gives them; of the keys that match the longest wins."""
     def load():

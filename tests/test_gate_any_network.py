@@ -52,6 +52,7 @@ def test_a_network_that_passes(program):
     assert result['unreached'] == 0 and result['size'] == 64 and not result['left']
 
 
+@pytest.mark.slow
 @needs_torch
 @pytest.mark.parametrize('network', ['torchvision/squeezenet1_1', 'mmdet/MobileNetV2'])
 def test_networks_of_the_gate(program, network):

@@ -24,7 +24,7 @@ model['neck'] = dict(in_channels=[64, 128, 256, 512])
 '''
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_pretrain_publish_load_train_test(shared_data, repo, tmp_path):
     options = ['train_dataloader.dataset.every=80', 'val_dataloader.dataset.every=100',
                'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',

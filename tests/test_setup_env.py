@@ -85,6 +85,7 @@ def test_python_of_another_version_than_the_venv_is_refused(repo, tmp_path):
     assert 'has Python 3.9, and GMCONV_PYTHON is Python %d.%d' % sys.version_info[:2] in done.stderr
 
 
+@pytest.mark.slow
 def test_full_disk_says_how_much_is_needed(repo, tmp_path):
     path = bare_path(tmp_path / 'bin', 'df')
     executable(tmp_path / 'bin' / 'df',
@@ -97,6 +98,7 @@ def test_full_disk_says_how_much_is_needed(repo, tmp_path):
     assert 'GMCONV_VENV=' in done.stderr
 
 
+@pytest.mark.slow
 def test_folder_of_somebody_else_stays_as_it_is(repo, tmp_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'thesis.txt').write_text('precious')
@@ -137,6 +139,7 @@ def test_without_network_it_says_so_and_the_next_call_goes_on(repo, tmp_path):
     subprocess.run([venv / 'bin' / 'python', '-c', 'import pip'], check=True)
 
 
+@pytest.mark.slow
 def test_interrupt_gives_one_message_and_leaves_a_lock_to_nobody(repo, tmp_path):
     path = bare_path(tmp_path / 'bin', 'df')
     executable(tmp_path / 'bin' / 'df', f'touch "{tmp_path}/asked"; sleep 60')
@@ -165,6 +168,7 @@ def finished_venv() -> str:
     return sys.prefix
 
 
+@pytest.mark.slow
 def test_second_call_has_nothing_to_do(repo, tmp_path, finished_venv):
     # The first brings an environment up to date whose requirements or packages were changed since.
     assert set_up(repo, '--stack', STACK, GMCONV_VENV=finished_venv).returncode == 0

@@ -44,6 +44,7 @@ def run(folder, monkeypatch):
     return lambda tool, *arguments: run_tool(f'analysis_tools/visualize_{tool}.py', *arguments)
 
 
+@pytest.mark.slow
 def test_masks(run, folder):
     done = run('masks', 'net_r18-gm.py', '--images', 'images', '--out', 'out')
     assert done.returncode == 0, done.stderr
@@ -55,6 +56,7 @@ def test_masks(run, folder):
     assert 'has no GMConv layer with a mask' in done.stderr and not (folder / 'none').exists()
 
 
+@pytest.mark.slow
 def test_objects_of_the_configs_test_set(run, folder):
     done = run('erf', 'objects', 'net_r18.py', 'net_r18-gm.py', '--out', 'out', '--crop', '65')
     assert done.returncode == 0, done.stderr

@@ -135,6 +135,7 @@ def refconv_resnet(freeze_masks, init_cfg=None, frozen_stages=1, **kwargs):
                            body=['layer2', 'layer3', 'layer4'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('build', [resnet, refconv_resnet])
 def test_warns_of_stages_frozen_at_random_weights(build, plain, messages):
     def told(net):
@@ -189,6 +190,7 @@ def run(checkpoint, plain, work_dir, epochs, **options):
     return runner.model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('by_path', [False, True])
 def test_a_resume_needs_no_start_weights(trained, plain, tmp_path, by_path):
     first = run(trained, plain, tmp_path / 'run', 1)

@@ -47,6 +47,7 @@ def masked(network, kind=None):
             and (kind is None or layer.dynamic == (kind == 'dynamic'))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
 def test_placement_keys_and_outputs(name):
     cfg, (_, stem, count) = config(name), NETWORKS[name]
@@ -108,6 +109,7 @@ def test_drop_in_passes_everything_on(tmp_path):
     assert isinstance(MODELS.build(cfg), ResNeXt)
 
 
+@pytest.mark.slow
 def test_copies_pickles_and_traces():
     torch.manual_seed(0)
     network = GMBackbone(config('ResNeXt'), freeze_masks=False).eval()
@@ -121,6 +123,7 @@ def test_copies_pickles_and_traces():
     assert torch.allclose(torch.jit.trace(network, x)(x)[-1], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['ResNeXt', 'MobileNetV2', 'AlexNet', 'HRNet'])
 def test_loading_comes_after_all_other_initialisation(name, tmp_path):
     torch.manual_seed(0)

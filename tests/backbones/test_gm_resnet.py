@@ -50,6 +50,7 @@ def test_placement_for_every_depth(depth):
     assert count(small(depth, gm_stem=None, gm_stages=NONE), 'static') == 0
 
 
+@pytest.mark.slow
 def test_50_extra_parameters_at_depth_50():
     def parameters(backbone):
         return sum(p.numel() for p in backbone.parameters())

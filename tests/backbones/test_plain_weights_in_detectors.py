@@ -38,6 +38,7 @@ def spread(model):
             module.running_var.uniform_(0.5, 1.5, generator=generator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('way', WAYS)
 @pytest.mark.parametrize('depth, stem', [(18, 'dynamic'), *(
     pytest.param(*case, marks=pytest.mark.nightly) for case in (

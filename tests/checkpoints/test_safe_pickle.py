@@ -188,6 +188,7 @@ DEFAULTS = b'}U\x0c__defaults__K\x01\x85s'
 NEST = b')' + b'\x85' * 200_000  # a tuple in a tuple in ...
 
 
+@pytest.mark.slow
 @ZIP
 @pytest.mark.parametrize('opcodes, says', [
     (MEAN + DEFAULTS + b'b', 'a state for a class or function'),

@@ -49,6 +49,7 @@ def modules():
     register_all_modules()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', CONFIGS)
 def test_masks_and_recipe(name):
     plain, static, stem = CONFIGS[name]
@@ -82,6 +83,7 @@ def test_the_optimizer_spares_the_masks(name):
     assert set(groups.values()) == {(cfg.optim_wrapper.optimizer.lr, 0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [
     pytest.param(name, marks=pytest.mark.slow if 'dino' in name else []) for name in CONFIGS])
 def test_fine_tuning_from_the_plain_detector(name, tmp_path):

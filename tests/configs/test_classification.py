@@ -58,6 +58,7 @@ QUICK = ('resnet20-sgmconv-sigma1_cifar10', 'resnet18-gmconv_cifar10-packed', 'r
          'resnet18-gmconv-sigma-pair_8xb32_in1k', 'mobilenet-v2-sgmconv_8xb32_in1k')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.nightly) for name in CIFAR + IN1K])
 def test_placement_and_recipe(name):

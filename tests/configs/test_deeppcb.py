@@ -11,6 +11,7 @@ from gmconv_mmdet.layers import RefConv2d
 NAME = 'faster-rcnn_r18-half{}_fpn_deeppcb.py'
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(MODELS.get('RefConvBackbone') is None, reason='no RefConvBackbone')
 def test_refconv_starts_as_the_trained_plain_detector(repo, tmp_path):
     """A plain detector's file, loaded as mmdet's load_from does, becomes the basis of every RefConv

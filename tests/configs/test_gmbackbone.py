@@ -1,6 +1,7 @@
 """The detector with GMBackbone: placement, freezing, one forward and backward at small size."""
 from pathlib import Path
 
+import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
@@ -13,6 +14,7 @@ CONFIG = (Path(__file__).resolve().parents[2] / 'configs' / 'gmbackbone' /
           'faster-rcnn_x50-32x4d-gm-stem-l1_fpn_1x_coco.py')
 
 
+@pytest.mark.slow
 def test_resnext50(tmp_path):
     Config.fromfile(CONFIG).dump(tmp_path / 'dumped.py')
     cfg = Config.fromfile(tmp_path / 'dumped.py')

@@ -107,6 +107,7 @@ def test_folder_holds_exactly_these_configs():
     assert len(PAPER_ROWS) == 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ALL)
 def test_recipe(name):
     cfg, (kind, *_, lr) = load(name), expected(name)
@@ -152,6 +153,7 @@ def test_weights_come_from_one_place(name, monkeypatch):
 QUICK = [name for name in ALL if not name.startswith('cascade') or 'gm-stem-l1_' in name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.nightly) for name in ALL])
 def test_builds_as_its_row_says_and_trains(name, tmp_path):

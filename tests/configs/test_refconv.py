@@ -34,6 +34,7 @@ def refocused(network):
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, RefConv2d)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('network', [
     'resnet18', *(pytest.param(name, marks=pytest.mark.nightly) for name in NETWORKS
                   if name != 'resnet18')])
@@ -67,6 +68,7 @@ def test_imagenet_recipes(network):
     assert all(layer.basis_loaded for layer in refocused(ref).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('data', [
     'cifar10', pytest.param('cifar10-packed', marks=pytest.mark.nightly)])
 def test_cifar_recipe(data):
@@ -87,6 +89,7 @@ def test_basis_is_named_by_the_environment(monkeypatch):
                            ).load_from == 'detector.pth'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', COCO)
 def test_detector(name):
     cfg, baseline = load(f'refconv/{name}'), load('gmconv/faster-rcnn_r50_fpn_1x_coco')

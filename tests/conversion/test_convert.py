@@ -52,6 +52,7 @@ def settled(network):
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
 def test_function_training_and_folding(name):
     torch.manual_seed(0)

@@ -85,6 +85,7 @@ def never_exceeded(seeds):
     return cut
 
 
+@pytest.mark.slow
 def test_the_bound_is_never_exceeded():
     assert never_exceeded(range(300)) > 100
 

@@ -59,6 +59,7 @@ def layers(draw):
     return conv, x
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(layers())
 def test_every_static_layer_folds_exactly(case):

@@ -48,6 +48,7 @@ def small(stem, **kwargs):
 
 
 # `aot_eager` takes the whole way through Dynamo and AOTAutograd and leaves out code generation.
+@pytest.mark.slow
 @pytest.mark.parametrize('dynamic', [True, False])
 def test_layer_without_graph_breaks(dynamic):
     layer = trained(GMConv2d(3, 4, 3, dynamic=dynamic)).train()
@@ -75,10 +76,9 @@ def test_inference_at_several_sizes_and_batches(stem):
             assert difference(compiled(x), model(x)) < 1e-5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('stem, training', [('dynamic', True), *(
-    pytest.param(*case, marks=pytest.mark.nightly) for case in (
-        ('dynamic', False), ('static', True), ('static', False)))])
+@pytest.mark.nightly
+@pytest.mark.parametrize('stem', ['dynamic', 'static'])
+@pytest.mark.parametrize('training', [True, False])
 def test_generated_code(stem, training):
     """With the default backend, which generates and compiles code."""
     model = small(stem).train(training)

@@ -66,6 +66,7 @@ def test_static_detector_runs_in_stock_mmdet(tmp_path):
             assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options, left', [
     (dict(), {'backbone.conv1': 'dynamic GMConv'}),
     (dict(deep_stem=True), {'backbone.stem.0': 'dynamic GMConv', 'backbone.stem.3': 'static GMConv',
@@ -99,6 +100,7 @@ def test_dcn_hybrid(tmp_path):
     assert '13 ModulatedDeformConv2dPack' in report.text()
 
 
+@pytest.mark.slow
 def test_refocused_detector(tmp_path):
     config, checkpoint, model = write_detector(tmp_path, type='RefConvBackbone', backbone=dict(
         type='ResNet', depth=18, base_channels=8))
@@ -175,6 +177,7 @@ def test_average_stem(tmp_path, coco128):
     torch.testing.assert_close(conv.weight, (model.backbone.conv1.weight.detach() * mask).float())
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     config, checkpoint, _ = write_detector(tmp_path, gm_stem='static')
     command = 'deployment/fuse.py', config, checkpoint, tmp_path / 'out'

@@ -136,6 +136,7 @@ def test_metadata_of_raw_pixels(meta):
                             pad_value=0)
 
 
+@pytest.mark.slow
 def test_trace_of_a_dynamic_stem_serves_every_batch():
     model = trained(GMResNet(18, base_channels=8))
     with torch.no_grad():

@@ -36,6 +36,7 @@ def same_features(model, reference):
             assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model, placed', [
     (drop_in(), {'conv1': 'dynamic', 'layer2.0.conv1': 'static', 'layer4.1.conv2': 'static'}),
     (drop_in(gm_stem='static', gm_body=['layer[23]'], gm_cfg=dict(init_sigma=2)),
@@ -66,6 +67,7 @@ def test_heads_of_another_shape_are_kept_as_they_are(plain, tmp_path):
         assert torch.equal(state[name], plain[2].state_dict()[name])
 
 
+@pytest.mark.slow
 def test_a_backbone(plain, tmp_path):
     torch.save({f'module.{name}': tensor for name, tensor in plain[2].backbone.state_dict().items()},
                tmp_path / 'backbone.pth')
@@ -93,6 +95,7 @@ def test_errors_write_nothing(plain, tmp_path, model, says):
     assert list(tmp_path.iterdir()) == [config]
 
 
+@pytest.mark.slow
 def test_masks_that_depend_on_the_image_are_refused(plain, tmp_path):
     config = gm_config(plain, tmp_path, drop_in())
     gm = plain_to_gm(config, plain[1], tmp_path / 'gm.pth').path

@@ -82,6 +82,7 @@ def test_weights_that_were_bad_before(tmp_path, iteration, interval):
     assert interval > 1 or 'backbone.layer1.0.conv1.sigma was' in said
 
 
+@pytest.mark.slow
 def test_no_bad_checkpoint_is_written(tmp_path):
     run(tmp_path, hurry, iteration=4, checkpoint=dict(interval=1))
     written = sorted(path.name for path in tmp_path.glob('iter_*.pth'))
@@ -91,6 +92,7 @@ def test_no_bad_checkpoint_is_written(tmp_path):
         assert all(tensor.isfinite().all() for tensor in state.values())
 
 
+@pytest.mark.slow
 def test_a_sound_run_is_the_same_with_it_and_leaves_no_hooks(tmp_path):
     states = []
     for name, hooks in (('without', ()), ('with', [dict(type='DivergenceHook')])):

@@ -1,4 +1,5 @@
 """MMEngine's EMAHook beside masks: sigmas are averaged, saved and restored like any weight."""
+import pytest
 import torch
 from mmengine.hooks import Hook
 
@@ -24,6 +25,7 @@ def ema_hook():
     return dict(type='EMAHook', momentum=MOMENTUM)
 
 
+@pytest.mark.slow
 def test_sigmas_are_averaged_saved_and_restored(tmp_path):
     trace = Trace()
     runner = small_runner(tmp_path, max_epochs=2, hooks=[ema_hook(), trace])

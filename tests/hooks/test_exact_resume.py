@@ -67,6 +67,7 @@ def train_interrupted(folder, interrupts, hooks=(EXACT, ), **options):
     return outcome(runner), data.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options, interrupts', [
     (dict(), (6, 10)),  # epochs of 4 iterations: in the second and in the third
     # in the last iteration of each epoch, before its checkpoint
@@ -86,6 +87,7 @@ def test_resumed_run_ends_as_the_undisturbed_one(tmp_path, options, interrupts):
     assert len(expected['histories']['val/score']) == 3
 
 
+@pytest.mark.slow
 def test_best_score_is_known_after_a_resume(tmp_path):
     best = dict(save_best='score', rule='greater')
     expected, _ = train_interrupted(tmp_path / 'undisturbed', (), checkpoint=best)
@@ -126,6 +128,7 @@ def warnings_of(folder, **options):
     return collect.said
 
 
+@pytest.mark.slow
 def test_without_a_fixed_seed_it_says_so_once(tmp_path):
     said, = warnings_of(tmp_path, seed=None, max_epochs=2)
     assert 'no seed is set' in said and 'randomness = dict(seed=0)' in said

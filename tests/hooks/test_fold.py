@@ -40,6 +40,7 @@ def run(folder, *hooks, **options):
     return runner, observer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [dict(max_epochs=2), dict(max_iters=8)])
 def test_validates_a_folded_copy_and_trains_the_original(tmp_path, options):
     runner, observer = run(tmp_path / 'folded', FoldGMConvHook(), **options)
@@ -57,6 +58,7 @@ def test_validates_a_folded_copy_and_trains_the_original(tmp_path, options):
     assert folded == pytest.approx(unfolded, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_folds_the_averaged_weights(tmp_path):
     runner, observer = run(tmp_path, FoldGMConvHook(), dict(type='EMAHook', momentum=0.5), max_epochs=2)
     ema = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook').ema_model.module

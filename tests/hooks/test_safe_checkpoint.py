@@ -61,6 +61,7 @@ def cut(path, share=0.7):
     path.write_bytes(content[:int(share * len(content))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [dict(), dict(max_keep_ckpts=1), dict(max_keep_ckpts=2),
                                      dict(save_best='score', rule='greater', max_keep_ckpts=1)])
 def test_files_are_those_of_mmengine(tmp_path, options):
@@ -94,6 +95,7 @@ def limits():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [
     dict(max_keep_ckpts=1), dict(max_keep_ckpts=1, save_best='score', rule='less')])
 def test_full_disk_is_an_error_that_loses_nothing(tmp_path, limits, options):
@@ -143,6 +145,7 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage, resumed_at', [
     (damage_newest, 2), (flip_a_bit, 2), (remove_newest, 2), (remove_pointer, 3),
     (note_the_one_before, 3)])
@@ -227,6 +230,7 @@ def test_files_of_every_template_are_found(tmp_path, template):
         path.with_name(f'.{path.name}.part') for path in expected}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('template', ['{:03d}.pth', '{}/model.pth', 'always.pth'])
 def test_every_template_of_mmengine_trains_and_resumes(tmp_path, template):
     options = dict(filename_tmpl=template, max_keep_ckpts=1)
@@ -240,6 +244,7 @@ def test_every_template_of_mmengine_trains_and_resumes(tmp_path, template):
     assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 12
 
 
+@pytest.mark.slow
 def test_symbolic_links_stay(tmp_path):
     """Of the work dir, of a checkpoint, of the pointer: what they point to is written, as by
     MMEngine."""

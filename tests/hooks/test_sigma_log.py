@@ -176,6 +176,7 @@ def test_gradient_norms_are_those_of_the_loss(tmp_path):
         pytest.approx(model.stem.sigma_predictor.b1.grad.abs().tolist()))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_adding_up(tmp_path):
     options = dict(momentum=0.9, weight_decay=0.1, checkpoint=dict(
         type='CheckpointHook', by_epoch=False, interval=3))

@@ -38,6 +38,7 @@ def read(path):
     return json.loads(path.read_text()), read_checkpoint(path.with_suffix('.pth'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant, options', [
     ('gm', ['--mask-lr-factor', 10]), ('sgm', ['--no-mask-decay'])])
 def test_a_killed_run_ends_as_an_undisturbed_one(train, tmp_path, monkeypatch, variant,
@@ -97,6 +98,7 @@ def test_report_has_every_variant_beside_the_paper(train, capsys):
     assert 'layer1.0.conv1' not in text
 
 
+@pytest.mark.slow
 def test_networks_on_top_of_a_trained_plain_one(train):
     with pytest.raises(SystemExit, match='refconv trains on top of a trained plain network'):
         train('--variant', 'refconv')

@@ -66,6 +66,7 @@ def convolutions(draw):
                 map_kernel_size=size, bias=draw(st.booleans()))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(convolutions())
 def test_parameters_kernel_and_fold_of_any_layer(kwargs):

@@ -40,6 +40,7 @@ def test_torch_func(dynamic):
         torch.testing.assert_close(each[name].sum(0), gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dynamic', [False, True])
 def test_double_backward(dynamic):
     conv = trained(dynamic).double()
@@ -58,6 +59,7 @@ def test_fx_traces_a_static_layer():
     assert torch.equal(traced(x), network(x))
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('dynamic', [False, True])
@@ -73,6 +75,7 @@ def test_compiled_in_one_graph_for_every_batch_size(dynamic, training):
     assert counter.frame_count <= (2 if hasattr(torch.compiler, 'is_compiling') else 3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(getattr(getattr(torch, 'export', None), 'Dim', None), 'DYNAMIC'),
                     reason='torch.export.Dim.DYNAMIC came with torch 2.6')
 @pytest.mark.parametrize('dynamic', [False, True])

@@ -22,6 +22,7 @@ def test_nothing_is_downloaded():
     assert build_extractor(Config(dict(model=cfg))) is not None
 
 
+@pytest.mark.slow
 def test_backbone_alone_where_the_neck_is_refused():
     model = detector()
     model['neck'] = [model['neck'], dict(type='DyHead', in_channels=16, out_channels=16)]

@@ -43,6 +43,7 @@ def same_features(model, reference):
             assert 0 < (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('way', ['load_from', 'GMPretrained'])
 def test_three_classes_from_eighty(plain, repo, way, tmp_path):
     reference, path = plain
@@ -64,6 +65,7 @@ def test_three_classes_from_eighty(plain, repo, way, tmp_path):
         assert 'roi_head.bbox_head.fc_cls.weight' in said and 'backbone' not in said.split('anew: ')[1]
 
 
+@pytest.mark.slow
 def test_backbone_and_neck_must_fit(plain, repo, tmp_path):
     _, path = plain
     state = torch.load(path)['state_dict']
@@ -81,6 +83,7 @@ def test_backbone_and_neck_must_fit(plain, repo, tmp_path):
         model.init_weights()
 
 
+@pytest.mark.slow
 def test_the_backbones_own_start_weights_are_not_asked_for(plain, repo, tmp_path):
     """The detector's checkpoint has them all: nothing is downloaded, nothing is called random."""
     reference, path = plain
@@ -109,6 +112,7 @@ def test_a_neck_of_another_shape_may_be_allowed(plain, repo, tmp_path):
     assert not any(name.startswith('backbone') for name in said)
 
 
+@pytest.mark.slow
 def test_detectors_that_draw_weights_afterwards(plain, repo):
     """DETR and its kin would overwrite their encoders: MMEngine's own Pretrained loses them in silence."""
     from mmdet.models import FasterRCNN

@@ -32,6 +32,7 @@ def written(tmp_path, base=FASTER, options=SCRATCH, **data):
     return Config.fromfile(result.config), result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('base', [
     FASTER, CASCADE, 'configs/gmconv/retinanet_r50-gm-stem-l1_fpn_1x_coco.py',
     'configs/gmconv/fcos_r50-gm-stem-l1_fpn_gn-head_1x_coco.py',
@@ -69,6 +70,7 @@ def test_every_head_and_dataset_knows_the_classes(tmp_path, base):
     assert 'head' not in cfg and 'step' not in cfg  # no loop variable becomes a setting
 
 
+@pytest.mark.slow
 def test_masks_have_no_weight_decay_unless_the_base_says_so(tmp_path):
     none = dict(sigma=dict(decay_mult=0))
     assert written(tmp_path)[0].optim_wrapper.paramwise_cfg.custom_keys == none
@@ -90,6 +92,7 @@ def test_from_scratch_freezes_nothing(tmp_path):
     assert (backbone.init_cfg, backbone.frozen_stages, backbone.norm_eval) == (None, -1, False)
 
 
+@pytest.mark.slow
 def test_from_scratch_inside_a_gm_backbone(tmp_path):
     outer = written(tmp_path, 'configs/gmbackbone/faster-rcnn_x50-32x4d-gm-stem-l1_fpn_1x_coco.py'
                     )[0].model.backbone
@@ -131,6 +134,7 @@ def test_start_weights(tmp_path):
         written(tmp_path / 'd', options=Options(pretrained='torchvision://resnet5'))
 
 
+@pytest.mark.slow
 def test_start_weights_that_are_still_to_be_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     monkeypatch.delenv('GMCONV_PRETRAINED', raising=False)
@@ -149,6 +153,7 @@ def test_small_objects_get_small_anchors_and_fine_levels(tmp_path):
     assert cfg.model.bbox_head.anchor_generator.octave_base_scale == 2
 
 
+@pytest.mark.slow
 def test_large_objects_get_smaller_images_in_training_and_test(tmp_path):
     cfg, _ = written(tmp_path, box=(50, 40))
     scales = {step.scale for split in ('train', 'val', 'test')
@@ -156,6 +161,7 @@ def test_large_objects_get_smaller_images_in_training_and_test(tmp_path):
     assert scales == {(672, 416)} == {cfg.scale}
 
 
+@pytest.mark.slow
 def test_schedule(tmp_path):
     cfg, _ = written(tmp_path, options=Options(epochs=24, from_scratch=True, batch_size=3, seed=5))
     assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 24
@@ -166,6 +172,7 @@ def test_schedule(tmp_path):
     assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'
 
 
+@pytest.mark.slow
 def test_divided_by_image_and_seed(tmp_path):
     train = write_set(tmp_path / 'all', images=10)
     result = write_own_config(train, None, FASTER, tmp_path / 'my.py', SCRATCH, val_share=0.3)
@@ -267,6 +274,7 @@ def test_bases_and_options_that_do_not_serve(tmp_path, base, options, message):
     assert not (tmp_path / 'my config.py').exists()
 
 
+@pytest.mark.slow
 def test_commands_name_files_that_exist(tmp_path):
     _, result = written(tmp_path)
     assert len(result.commands) == 7

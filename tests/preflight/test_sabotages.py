@@ -13,7 +13,8 @@ def torch_home(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch home'))
 
 
-@pytest.mark.parametrize('item', [pytest.param(item, id=item.fault, marks=[pytest.mark.slow] * item.trial)
+@pytest.mark.slow
+@pytest.mark.parametrize('item', [pytest.param(item, id=item.fault)
                                   for item in SABOTAGES])
 def test_one_line_names_cause_and_way_out(item, tmp_path, shared_data):
     status, lines = answer(prepared(item, tmp_path / 'my data', shared_data))
@@ -23,6 +24,7 @@ def test_one_line_names_cause_and_way_out(item, tmp_path, shared_data):
     assert 'Traceback' not in faults[0] and len(faults[0]) < 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trial', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_unspoilt_set_is_sound(trial, tmp_path, shared_data):
     status, lines = answer(prepared(Sabotage('none', '', trial=trial), tmp_path / 'my data',

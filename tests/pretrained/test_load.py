@@ -69,6 +69,7 @@ TEACHERS = {'GMConv': ('dynamic', (True, ) * 4), 'S-GMConv': ('static', (True, )
             'StdConv': (None, NONE)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('source, row', [
     *(('GMConv', row) for row in ROWS), ('S-GMConv', 'stem-l1-dcn'), ('StdConv', 'stem-l1-l4')])
 def test_one_backbone_serves_every_row_of_table_v(row, source, x):
@@ -107,6 +108,7 @@ def test_torchvision_at_full_size():
     close(net(x)[-1:], [body(x)], 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, ours', [('resnet26', None), ('resnet26d', dict(
     deep_stem=True, avg_down=True)), ('resnet18', None)])
 def test_timm(name, ours, monkeypatch, x):
@@ -203,6 +205,7 @@ def detector(kind, classes):
         return MODELS.build(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind, advised', [
     ('faster_rcnn/faster-rcnn', ['roi_head.bbox_head.fc_cls.*', 'roi_head.bbox_head.fc_reg.*']),
     ('retinanet/retinanet', ['bbox_head.retina_cls.*'])])
@@ -233,6 +236,7 @@ def test_the_advice_covers_what_does_not_fit_and_nothing_else():
         assert allowing(unfit, fit) == patterns
 
 
+@pytest.mark.slow
 def test_another_architecture_and_nothing_at_all(tmp_path):
     for wrong, depth in ((50, 18), (18, 50)):
         with pytest.raises(CheckpointError, match='another architecture, only .* tensors fit'):
@@ -278,6 +282,7 @@ def test_is_the_last_initialiser(first, tmp_path):
     assert net.block.is_init
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['ResNet', 'GMResNet'])
 @pytest.mark.parametrize('depth', [18, 50])
 def test_survives_block_inits_and_dcn(kind, depth, tmp_path):

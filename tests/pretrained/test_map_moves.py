@@ -99,6 +99,7 @@ def test_masked_kernels_become_a_basis():
     assert all(loaded_bases(net)) and same(net, source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('target, stem', [(None, None), ('GMConv', 'static'), ('RefConv', True)])
 def test_files_with_masks_on_refocused_kernels(target, stem):
     """Of GMRefConv, which is gone: map and mask are multiplied out."""
@@ -125,6 +126,7 @@ def test_a_damaged_map_is_one_clear_error():
         load_pretrained(resnet(), state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('to, names', [(None, SWAPPED), ('plain', 0), ('gm', 0)])
 def test_published_backbones(to, names, tmp_path):
     source = resnet('RefConv')

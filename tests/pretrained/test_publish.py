@@ -93,6 +93,7 @@ def test_new_predictors_are_the_same_every_time(tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_rows(trained, tmp_path):
     source, net = trained
     published = convert_backbone(source, tmp_path / 'row.pth',

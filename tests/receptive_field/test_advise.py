@@ -18,6 +18,7 @@ def by_name(advice):
     return {item.change.name: item for item in advice}
 
 
+@pytest.mark.slow
 def test_resnet18_at_32_pixels():
     model = build('resnet18')
     advice = advise_receptive_field(model, (32, 32))
@@ -36,6 +37,7 @@ def test_resnet18_at_32_pixels():
     assert 'recommended: ' + advice[1].change.name in advice_table(advice)
 
 
+@pytest.mark.slow
 def test_nothing_is_recommended_where_nothing_is_wasted():
     advice = advise_receptive_field(build('resnet18'), (480, 480))
     assert recommended(advice) is None and 'recommended: none' in advice_table(advice)

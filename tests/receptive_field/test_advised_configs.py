@@ -36,6 +36,7 @@ def advised(tmp_path_factory):
     return path, cfg, {item.change.name: item for item in advice}
 
 
+@pytest.mark.slow
 def test_resnet18_at_32_pixels(advised):
     _, cfg, rows = advised
     assert len(rows['as-is'].report.unproductive) == 3
@@ -89,6 +90,7 @@ def test_anchors_shrink_with_all_maps_or_keep_their_sizes(advised):
     assert changed_strides(cfg, rows['as-is'].levels, rows['gm-stem'].levels) == ({}, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, part, by_hand', [
     ('retinanet/retinanet_r50_fpn_1x_coco.py',
      dict(anchor_generator=dict(strides=[4, 8, 16, 32, 64])), []),

@@ -23,6 +23,7 @@ def network(name):
     return build_network(f'torchvision::{name}')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, smallest, largest, wasted', [
     ('alexnet', 195, 195, {64: 3}), ('vgg16', 212, 212, {64: 4}),
     ('resnet18', 139, 435, {64: 1}), ('resnet50', 75, 427, {64: 2, 32: 8, 224: 0}),
@@ -138,6 +139,7 @@ def average_pooled(model):
     return model
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks)
 def test_random_graphs(model):
@@ -181,6 +183,7 @@ def test_windowed_attention():
         assert spans == tuple(axis.hull.interval(i) for axis, i in zip(fields.axes, at))
 
 
+@pytest.mark.slow
 def test_pyramid_top_down_path():
     """An FPN's finest level sees more than the coarsest: through the path down."""
     model = nn.Sequential(ResNet(depth=18, base_channels=8), FPN([8, 16, 32, 64], 8, 5))
@@ -253,6 +256,7 @@ def test_gaussian_mask_keeps_the_theoretical_field():
     assert found.layers['1'].has_global_path == (True, True)   # the predictor's pooling
 
 
+@pytest.mark.slow
 def test_deformable_convolution_counts_its_nominal_grid():
     model = ResNet(depth=50, dcn=dict(type='DCNv2', deform_groups=1),
                    stage_with_dcn=(False, False, True, True))

@@ -67,6 +67,7 @@ def test_two_convolutions(first, second):
     check(field, reached(f, 120), 0, 120)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2),
        st.integers(1, 4), st.integers(1, 3))

@@ -60,6 +60,7 @@ def test_models_side_by_side():
     assert 'in box %' in as_text(rows)
 
 
+@pytest.mark.slow
 def test_folder(tmp_path):
     assert result_file(tmp_path, 'a, x/y') == tmp_path / 'a-x-y.npz'
     results = [network_result('a', 21), network_result('b', 41)]

@@ -45,6 +45,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_masks_alone(tmp_path):
     masks = write_masks(model(tmp_path), tmp_path / 'out')
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['masks.csv', 'masks.png']
@@ -53,6 +54,7 @@ def test_masks_alone(tmp_path):
     assert table[0]['mask'] == 'dynamic' and table[0]['images'] == ''
 
 
+@pytest.mark.slow
 def test_dynamic_sigmas_of_images(tmp_path, images, capsys):
     net = model(tmp_path)
     write_masks(net, tmp_path / 'out', images)

@@ -60,11 +60,11 @@ def check_install(logs: Path) -> dict:
 
 
 def check_tests(logs: Path) -> dict:
-    """The fast part of the tests, from the checkout."""
+    """All tests but the nightly part, from the checkout."""
     report = logs / 'tests.xml'
     start = time.monotonic()
     status = run(
-        [sys.executable, '-X', 'faulthandler', '-m', 'pytest', '-m', 'not slow',
+        [sys.executable, '-X', 'faulthandler', '-m', 'pytest', '-n', '2', '--dist', 'worksteal',
          f'--junitxml={report}'],
         logs / 'tests.log', cwd=REPO,
         env=dict(os.environ, MPLBACKEND='Agg', PYTHONWARNINGS='ignore'))

@@ -25,6 +25,7 @@ def test_every_variant_infers(variant):
     assert not model.training and all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_step_trains_and_its_peak_is_counted():
     worker = Worker(build_network('backbone', 'S-GM', frozen_stages=1), 'step', 1, (64, 64))
     before = [p.detach().clone() for p in worker.model.parameters()]
@@ -34,6 +35,7 @@ def test_a_step_trains_and_its_peak_is_counted():
     assert peak_of(worker) > 3 * sum(p.numel() * 4 for p in worker.model.layer4.parameters())
 
 
+@pytest.mark.slow
 def test_run_leaves_out_what_cannot_train():
     result = run(Case(variants=('plain', 'S-GM folded'), batch=1, size=(64, 64)), rounds=1)
     assert [row['name'] for row in result['rows']] == ['plain'] == list(result['peak_bytes'])

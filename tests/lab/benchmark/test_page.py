@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from ...processes import run_tool
 
 
@@ -10,6 +12,7 @@ def test_docs_hold_what_was_measured(repo, tmp_path):
     assert page_path.read_text() == (repo / 'docs' / 'benchmarks.md').read_text()
 
 
+@pytest.mark.slow
 def test_tool_on_a_small_image(tmp_path):
     out = tmp_path / 'new' / 'a.json'
     run = run_tool('analysis_tools/benchmark.py', '--variants', 'plain', 'GM', '--size', 64, 64, '--batch', 1,

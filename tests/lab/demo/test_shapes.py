@@ -28,6 +28,7 @@ def digest(folder):
             for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_is_a_coco_set(shapes, split):
     coco = split_of(shapes, split)
@@ -49,6 +50,7 @@ def test_is_a_coco_set(shapes, split):
         assert (x, y, x + w, y + h) == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
 
 
+@pytest.mark.slow
 def test_the_seed_decides(shapes, tmp_path):
     small = dict(train=3, val=2)
     for name, seed in (('a', 0), ('b', 0), ('c', 1)):

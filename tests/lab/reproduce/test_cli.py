@@ -29,6 +29,7 @@ model = dict(roi_head=dict(bbox_head=dict(num_classes=3)))
     return path
 
 
+@pytest.mark.slow
 def test_check_lists_all_problems_and_touches_nothing(capsys, tmp_path, repo, small_coco):
     work_root = tmp_path / 'work'
     arguments = ('--config', own_config(tmp_path, repo, small_coco), '--gpus', 0, '--work-root',
@@ -45,12 +46,14 @@ def test_check_lists_all_problems_and_touches_nothing(capsys, tmp_path, repo, sm
     assert not work_root.exists()
 
 
+@pytest.mark.slow
 def test_a_table_wants_coco_where_data_root_says(capsys, tmp_path, small_coco):
     status, out = run(capsys, 'run', '--table', 'III', '--rows', 'faster-rcnn_r50', '--data-root',
                       small_coco, '--gpus', 0, '--work-root', tmp_path / 'work')
     assert status == 1 and 'instances_train2017.json' in out and not (tmp_path / 'work').exists()
 
 
+@pytest.mark.slow
 def test_plan_and_rows_of_a_table(capsys, tmp_path):
     arguments = ('plan', '--table', 'V', '--work-root', tmp_path)
     status, out = run(capsys, *arguments, '--rows', 'r50-gm-stem-l1', 'cascade-rcnn_r50')

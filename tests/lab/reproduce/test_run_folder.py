@@ -56,6 +56,7 @@ def test_a_foreign_result_is_refused(run):
         run.state()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(entries=st.lists(st.dictionaries(st.text(), st.text(max_size=20), max_size=3), min_size=1),
        cut=st.integers(0, 200))

@@ -94,6 +94,7 @@ def test_comparison_as_the_command_line_describes_it(demo, tmp_path):
         make_comparison(tmp_path / 'none.py')
 
 
+@pytest.mark.slow
 def test_config_of_a_run(demo):
     variant = Variant('sgm', demo, ('model.backbone.gm_stem=static',))
     cfg = variant_config(variant, 3, Comparison((), ('train_cfg.max_epochs=2',)))
@@ -145,6 +146,7 @@ def row(name, **options):
     return variant, variant_config(variant, 3, comparison)
 
 
+@pytest.mark.slow
 def test_rows_of_the_tables_keep_the_papers_recipe(tmp_path):
     for name in ('cascade-rcnn_r50-gm-stem-l1', 'faster-rcnn_r50'):
         variant, cfg = row(name, data_root=tmp_path / ODD)
@@ -170,6 +172,7 @@ def test_every_row_has_a_config_and_a_baseline_in_its_table():
             assert (variant.baseline == variant.name) == variant.name.endswith('_r50')
 
 
+@pytest.mark.slow
 def test_rows_with_and_without_gmconv_start_from_their_own_weights(demo, monkeypatch):
     monkeypatch.delenv('GMCONV_PRETRAINED', raising=False)
     gm, plain = 'cascade-rcnn_r50-gm-stem-l1', 'faster-rcnn_r50'
