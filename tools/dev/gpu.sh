@@ -55,7 +55,10 @@ part channels_last benchmark channels_last --precision amp --channels-last --bat
 part detector benchmark detector --network detector --work step --precision fp32 amp --size 800 1333
 part cifar "$PYTHON" -m gmconv_mmdet.lab.cifar10 train --data "$DATA" --out "$OUT/cifar10" \
     --device cuda --variant plain sgm gm --seeds 0 1 2
-part coco128 "$PYTHON" tools/reproduce.py run --table V --rows faster-rcnn --gpus 1 --amp \
-    --images-per-gpu 4 --data-root "$DATA/coco128" --work-root "$OUT/coco128" \
-    --train-annotations annotations/instances_train.json --train-images images \
-    --val-annotations annotations/instances_val.json --val-images images
+coco="$DATA/coco128"
+part coco128 "$PYTHON" tools/reproduce.py run --table V --rows faster-rcnn --gpus 1 --data-root "$coco" \
+    --work-root "$OUT/coco128" --cfg-options optim_wrapper.type=AmpOptimWrapper train_dataloader.batch_size=4 \
+    {train,val,test}_dataloader.dataset.data_prefix.img=images/ \
+    train_dataloader.dataset.ann_file=annotations/instances_train.json \
+    {val,test}_dataloader.dataset.ann_file=annotations/instances_val.json \
+    {val,test}_evaluator.ann_file="$coco/annotations/instances_val.json"
