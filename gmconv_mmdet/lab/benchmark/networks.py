@@ -1,8 +1,6 @@
 """The networks that are compared: a ResNet-50 backbone or a Faster R-CNN with it, in variants."""
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn as nn
 from mmdet.registry import MODELS as MMDET_MODELS
@@ -14,17 +12,12 @@ from ...openmmlab.mim_files import shipped
 from ...visualization.measured_model import randomize
 
 PLAIN = 'plain'
-_DCN = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
-_L2_L4 = (False, True, True, True)
 
 # Name -> arguments of GMResNet; of mmdet's ResNet where they say nothing of masks.
 _BACKBONES = {
     PLAIN: {},
     'S-GM': dict(gm_stem='static'),
     'GM': dict(gm_stem='dynamic'),
-    'DCN': dict(dcn=_DCN, stage_with_dcn=_L2_L4),
-    'GM-DCN': dict(gm_stem='dynamic', gm_stages=(True, False, False, False), dcn=_DCN,
-                   stage_with_dcn=_L2_L4),
     'RefConv': {},
 }
 _FOLDED = ' folded'
@@ -33,19 +26,14 @@ VARIANTS = (*_BACKBONES, *FOLDED)
 NETWORKS = ('backbone', 'detector')
 
 
-def needs_deformable_convolution(variant: str) -> bool:
-    """Whether a variant needs mmcv's compiled ops for the device."""
-    return 'DCN' in variant
-
-
 def build_network(network: str, variant: str, frozen_stages: int = -1) -> nn.Module:
     """Build a variant with random weights, the same ones in all variants where shapes agree.
 
     Args:
         network ('backbone' | 'detector'): ResNet-50, or Faster R-CNN with it and FPN.
-        variant (str): of ``VARIANTS``. Of ``DCN`` the deformable stages are L2-L4, as in Table V of
-            arXiv 2302.04544; ``RefConv`` has all trained convolutions larger than 1x1 refocused;
-            ``folded`` ones have gone through :func:`fold_gmconv`, of ``GM`` the dynamic stem stays.
+        variant (str): of ``VARIANTS``. ``RefConv`` has all trained convolutions larger than 1x1
+            refocused; ``folded`` ones have gone through :func:`fold_gmconv`, of ``GM`` the dynamic
+            stem stays.
         frozen_stages (int): as of mmdet's ``ResNet``. -1 trains everything, batch norms too, which
             asks most of masks; mmdet's detectors freeze 1.
 
@@ -56,7 +44,7 @@ def build_network(network: str, variant: str, frozen_stages: int = -1) -> nn.Mod
         raise ValueError(f'network must be one of {NETWORKS} and variant one of {VARIANTS}, got '
                          f'{network!r}, {variant!r}')
     name = variant.replace(_FOLDED, '')
-    options: dict = copy.deepcopy(_BACKBONES[name])
+    options = _BACKBONES[name]
     backbone = dict(type='GMResNet' if 'gm_stem' in options else 'mmdet.ResNet', depth=50,
                     frozen_stages=frozen_stages, norm_eval=frozen_stages >= 0, **options)
     torch.manual_seed(0)

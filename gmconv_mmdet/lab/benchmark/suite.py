@@ -15,7 +15,7 @@ from ...messages import markdown_table
 from ..reproduce.history import code_version, environment
 from .compare import compare
 from .memory import held_bytes, peak_bytes
-from .networks import FOLDED, PLAIN, VARIANTS, build_network, needs_deformable_convolution
+from .networks import FOLDED, PLAIN, build_network
 from .work import Worker
 
 SCHEMA = 1
@@ -79,19 +79,6 @@ def peak_of(worker: Worker) -> int:
     """Bytes of a network, its optimizer's state and all that a training step makes, at the peak."""
     worker.optimizer.zero_grad()
     return held_bytes(worker.model, worker.optimizer) + peak_bytes(worker, worker.device)
-
-
-def available_variants(device: torch.device | str) -> tuple[str, ...]:
-    """All variants, without the deformable ones where mmcv has no ops for the device."""
-    if torch.device(device).type == 'cpu':
-        return VARIANTS
-    from mmcv.ops import deform_conv2d
-    one = torch.ones(1, 1, 3, 3, device=device)
-    try:
-        deform_conv2d(one, one.new_zeros(1, 18, 1, 1), one)
-    except (RuntimeError, NotImplementedError):  # compiled without CUDA, or for other GPUs
-        return tuple(v for v in VARIANTS if not needs_deformable_convolution(v))
-    return VARIANTS
 
 
 def quick_cases(device: torch.device | str) -> Iterator[tuple[Case, float]]:
