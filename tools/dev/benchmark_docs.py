@@ -24,8 +24,8 @@ its quartiles. Peak memory is that of a training step, parameters, gradients and
 step is forward, backward and SGD with momentum; everything is trained; weights and images are random.
 
 `plain` is mmdet's ResNet-50, `S-GM` has static masks throughout, `GM` a dynamic stem and static masks,
-`RefConv` refocused kernels; `folded` means through `fold_gmconv`. Nothing was measured on a GPU yet; `tools/dev/gpu.sh` has
-the commands for one.
+`RefConv` refocused kernels; `folded` means through `fold_gmconv`. Nothing was measured on a GPU yet;
+`tools/dev/gpu.sh` has the commands for one.
 
 ```bash
 python tools/analysis_tools/benchmark.py --quick        # two minutes on two cores
