@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from importlib.util import module_from_spec, spec_from_file_location
 from xml.etree import ElementTree
@@ -55,3 +56,8 @@ def test_the_page_shows_what_docs_data_holds(repo, rewrite, tmp_path):
     rewrite(docs)
     assert (docs / 'results.md').read_text() == (repo / 'docs' / 'results.md').read_text(), (
         'bash tools/dev/evidence.sh pages')
+
+
+def test_what_is_kept_names_no_folder_of_a_machine(repo):
+    kept = list((repo / 'docs' / 'data').rglob('*.json'))
+    assert kept and not [path for path in kept if re.search(r'"/(?!/)[\w.-]+/', path.read_text())]
