@@ -117,6 +117,7 @@ def build_network(name: str) -> nn.Module:
 
 def survey_networks(names: Sequence[str], input_size: tuple[int, int]) -> Iterator[Surveyed]:
     """Analyse other libraries' networks, named as for :func:`build_network`."""
+    require_meta_device()  # or every one would be refused for the same reason
     for name in names:
         try:
             yield Surveyed(name, analyze(build_network(name), input_size))

@@ -14,11 +14,10 @@ from gmconv_mmdet.checkpoints.fetch import cache_path, local_file, resolve, sha2
 
 
 @pytest.fixture
-def hub(tmp_path):
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(tmp_path / 'hub'))
-    yield tmp_path / 'hub' / 'checkpoints'
-    torch.hub.set_dir(before)
+def hub(tmp_path, monkeypatch):
+    # Not set_dir(): it can't be taken back, and TORCH_HOME would mean nothing to later tests.
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    return tmp_path / 'hub' / 'checkpoints'
 
 
 @pytest.fixture
