@@ -21,8 +21,8 @@ author = 'the authors of gmconv_mmdet'
 version = release
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
 root_doc = 'docs/index'
-include_patterns = ['docs/*.md', 'configs/*/README.md', 'demo/networks/*.md', 'tools/README.md', 'CHANGELOG.md',
-                    'CONTRIBUTING.md']
+include_patterns = ['docs/*.md', 'configs/*/README.md', 'demo/networks/*.md', 'tools/README.md',
+                    'CHANGELOG.md', 'CONTRIBUTING.md']
 exclude_patterns = ['.*', 'build', 'dist', 'data', 'work_dirs', 'tests']  # not walked through
 
 myst_enable_extensions = ['dollarmath', 'html_image']
