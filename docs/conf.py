@@ -41,6 +41,8 @@ html_theme = 'furo'
 html_title = f'gmconv_mmdet {release}'
 html_extra_path = ['_root']  # index.html, which leads to docs/index.html
 html_copy_source = False
+html_show_copyright = False
+highlight_language = 'none'  # of blocks that name none: commands and what they print
 html_math_renderer = 'mathml'  # MathJax would be fetched from the internet
 
 
