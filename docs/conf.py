@@ -21,8 +21,8 @@ author = 'the authors of gmconv_mmdet'
 version = release
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
 root_doc = 'docs/index'
-include_patterns = ['docs/*.md', 'configs/*/README.md', 'tools/README.md', 'CHANGELOG.md',
-                    'CONTRIBUTING.md']
+include_patterns = ['docs/*.md', 'configs/*/README.md', 'demo/networks/*.md', 'tools/README.md',
+                    'CHANGELOG.md', 'CONTRIBUTING.md']
 exclude_patterns = ['.*', 'build', 'dist', 'data', 'work_dirs', 'tests']  # not walked through
 
 myst_enable_extensions = ['dollarmath', 'html_image']
@@ -41,6 +41,8 @@ html_theme = 'furo'
 html_title = f'gmconv_mmdet {release}'
 html_extra_path = ['_root']  # index.html, which leads to docs/index.html
 html_copy_source = False
+html_show_copyright = False
+highlight_language = 'none'  # of blocks that name none: commands and what they print
 html_math_renderer = 'mathml'  # MathJax would be fetched from the internet
 
 

@@ -43,10 +43,10 @@ def _row(item: Advice) -> dict[str, Any]:
 
 
 def families_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """The last row of each family as Markdown."""
     lines = ['| family | network | useful inputs | unproductive | one change | useful inputs then | '
              'unproductive then | multiply-adds |', '|---|---|---|---|---|---|---|---|']
-    for row in rows:
+    for row in {row['family']: row for row in rows}.values():
         now, then = row['as_is'], row['changed']
         lines.append(' | '.join([
             f'| {row["family"]}', f'`{row["name"]}`', _sizes(now),

@@ -5,10 +5,9 @@
 Called by tools/setup_env.sh with the environment's Python, which must hold torch, setuptools,
 wheel and ninja. Progress goes to stderr, the wheel's path to stdout.
 
-pip's own wheel cache is of no use here: it does not know which torch a wheel was compiled against.
-Ours, `$XDG_CACHE_HOME/gmconv_mmdet/wheels/<key>/` (`~/.cache` by default), has mmcv's version,
-torch's, CUDA's and Python's in the key. A wheel appears there by one rename, when it is complete.
-An interrupted build keeps its object files and goes on with them next time.
+pip's wheel cache does not know which torch a wheel was compiled against. Ours,
+`$XDG_CACHE_HOME/gmconv_mmdet/wheels/<key>/` (`~/.cache` by default), has the versions of mmcv, torch,
+CUDA and Python in the key. An interrupted build goes on next time.
 """
 from __future__ import annotations
 

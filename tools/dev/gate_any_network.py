@@ -3,14 +3,12 @@
     python tools/dev/gate_any_network.py run [--only PATTERN ...]
     python tools/dev/gate_any_network.py page
 
-Networks: every classifier of torchvision, the smallest of each family of timm, the backbones of mmdet,
-and ultralytics' YOLOv8n and YOLO11n, of what is installed; with random weights, on a CPU, images as
-small as the network permits. Networks with fewer than two convolutions larger than 1x1 are left out: a
-vision transformer has but its patches'. For each: the outputs after conversion (relative difference up
-to 1e-4), a finite gradient in every sigma and one step, the state dict saved and loaded into another
-copy, and the weights folded with random sigmas loaded strictly into the stock network, with equal
-outputs (relative 1e-5). A run goes on where it was stopped; `page` writes the tables into
-docs/any_network.md.
+Networks, of what is installed: every classifier of torchvision, the smallest of each family of timm, the
+backbones of mmdet, ultralytics' YOLOv8n and YOLO11n; random weights, on a CPU. Those with fewer than two
+convolutions larger than 1x1 are left out. For each: equal outputs after conversion (relative 1e-4), a
+finite gradient in every sigma and one step, the state dict saved and loaded, and the weights folded with
+random sigmas loaded strictly into the stock network, with equal outputs (relative 1e-5). A run goes on
+where it was stopped; `page` writes docs/any_network.md's tables.
 """
 from __future__ import annotations
 

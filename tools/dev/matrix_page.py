@@ -14,8 +14,7 @@ COLUMNS = ('py38-torch1.13', 'py38-torch2.1', 'py310-torch2.1', 'py311-torch2.13
 MANY = 5  # skipped tests: fewer are in the JSON files only
 HEAD = '''# Tested versions
 
-Versions that work together, the one without a compiler first (`python -m gmconv_mmdet.doctor` says what
-to change in an environment):
+Versions that work together (`python -m gmconv_mmdet.doctor` says what to change in an environment):
 
 {pairs}
 
@@ -24,11 +23,9 @@ torch 2.13 and not on 2.15; torch older than 2.3 needs numpy 1; MMEngine 0.10.7 
 
 ## What was tested
 
-Each row is one environment, made and tested by `bash tools/dev/matrix.sh COLUMN`: `pip install .`, a
-training with mmdet's own tools that is killed, resumed and evaluated, and the tests: with version
-0.2.0 those of less than about 5 seconds, since then all but the nightly part. All ran on CPUs. This
-page is written by `python tools/dev/matrix_page.py` from `docs/data/matrix`, where the other
-packages' versions are.
+`bash tools/dev/matrix.sh COLUMN` makes an environment and tests, on a CPU: `pip install .`, a training with
+mmdet's own tools that is killed, resumed and evaluated, and the tests (with version 0.2.0 those of less
+than about 5 seconds, since then all but the nightly part). Other packages: `docs/data/matrix`.
 '''
 
 

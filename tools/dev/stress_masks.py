@@ -1,4 +1,4 @@
-"""Trains the demo's detector with adversarial learning rates and watches every mask.
+"""Train the demo's detector with adversarial learning rates and watch every mask.
 
     OMP_NUM_THREADS=2 python tools/dev/stress_masks.py
     python tools/dev/stress_masks.py --table      print the table again
