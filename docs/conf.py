@@ -39,6 +39,8 @@ nitpick_ignore_regex = [('py:.*', r'(torch|nn|np|numpy|mmengine|mmcv|mmdet)\..*'
 
 html_theme = 'furo'
 html_title = f'gmconv_mmdet {release}'
+html_static_path = ['_static']
+html_css_files = ['tables.css']
 html_extra_path = ['_root']  # index.html, which leads to docs/index.html
 html_copy_source = False
 html_show_copyright = False
