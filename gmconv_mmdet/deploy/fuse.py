@@ -18,7 +18,7 @@ from ..backbones import GMResNet
 from ..conversion.fold import fold_gmconv, folding_changes
 from ..layers import GMConv2d, RefConv2d
 from ..layers.find_layers import dynamic_layers
-from .annotated_images import AnnotatedImages
+from .annotated_images import annotated_images, coco_metrics
 from .average_stem import average_masks, watch_sigmas
 from .plain_config import PACKAGE, folded_config, names_in, our_names
 from .trained_detector import build_detector, trained_detector
@@ -110,7 +110,7 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     Raises:
         FuseError: nothing to fold, files in the way, averaging without images, or a difference.
         FileNotFoundError, CheckpointError, ValueError: see :func:`trained_detector`,
-            :class:`AnnotatedImages`.
+            :func:`annotated_images`.
     """
     if stem not in STEMS:
         raise FuseError(f'stem must be one of {STEMS}, got {stem!r}')
@@ -122,10 +122,10 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     if there and not force:
         raise FuseError(f'{" and ".join(there)} exist{"s" * (len(there) == 1)}; --force replaces')
     cfg, model, meta = trained_detector(config, checkpoint)
-    images = AnnotatedImages(cfg, *calib) if calib else None
+    images = annotated_images(cfg, *calib) if calib else None
 
     with watch_sigmas(model) as seen:
-        before = images.evaluate(model) if images else {}
+        before = coco_metrics(model, images) if images else {}
     averaged, reference = {}, model
     if stem == 'average':
         averaged = {name: torch.cat(sigmas) for name, sigmas in seen.items()}
@@ -150,7 +150,7 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     if images:
         beside = (lambda batch: report.average_difference.append(
             largest_difference(shipped, model, batch))) if averaged else None
-        report.after = images.evaluate(shipped, beside)
+        report.after = coco_metrics(shipped, images, beside)
         off = [f'{name} {value:.5f} -> {report.after[name]:.5f}' for name, value in before.items()
                if abs(value - report.after[name]) > METRIC_TOLERANCE]
         if off and not averaged:
