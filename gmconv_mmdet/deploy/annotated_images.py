@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -78,9 +79,10 @@ def coco_metrics(model: nn.Module, images: DataLoader,
             found.update((f'{self.params.iouType} {name}', float(value))
                          for name, value in zip(_STATISTICS, self.stats))
 
+    dataset: Any = images.dataset
     with contextlib.redirect_stdout(io.StringIO()):
-        metric = CocoMetric(ann_file=images.dataset.ann_file, metric=kinds)
-    metric.dataset_meta = images.dataset.metainfo
+        metric = CocoMetric(ann_file=dataset.ann_file, metric=kinds)
+    metric.dataset_meta = dataset.metainfo
     with torch.no_grad():
         for batch in track_iter_progress((images, len(images)), file=sys.stderr):
             if beside is not None:
@@ -88,5 +90,5 @@ def coco_metrics(model: nn.Module, images: DataLoader,
             metric.process({}, [sample.to_dict() for sample in model.test_step(batch)])
     print(file=sys.stderr)
     with contextlib.redirect_stdout(io.StringIO()), coco_eval_replaced(Unrounded):
-        metric.evaluate(len(images.dataset))
+        metric.evaluate(len(dataset))
     return found

@@ -1,21 +1,18 @@
 """From a trained detector to a folded one: a checkpoint and a config, verified before they are
-written.
-"""
+written."""
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn as nn
-from mmengine.config import Config
 from torch import Tensor
 
 from ..backbones import GMResNet
 from ..conversion.fold import fold_gmconv, folding_changes
+from ..files import write_text, write_whole
 from ..layers import GMConv2d, RefConv2d
 from ..layers.find_layers import dynamic_layers
 from .annotated_images import annotated_images, coco_metrics
@@ -35,30 +32,16 @@ class FuseError(Exception):
 
 @dataclass
 class FuseReport:
-    """What :func:`fuse` did.
-
-    Attributes:
-        folded: layers that became plain convolutions: name -> kind.
-        averaged: dynamic layers that became plain ones with an average mask: name -> sigmas
-            ``(images, 1 or 2)``.
-        left: name -> kind of the convolutions with a mask, or of another kind, that stay as
-            they are.
-        needs_package: what of this package the new config still names; empty for stock mmdet.
-        difference: largest difference of feature maps on random images, relative to the largest
-            value of each; without that of averaging.
-        average_difference: on every calibration image, of averaging; relative likewise.
-        before, after: COCO metrics on the calibration images.
-        checkpoint, config: the files written.
-    """
-    folded: dict[str, str]
-    averaged: dict[str, Tensor]
-    left: dict[str, str]
-    needs_package: list[str]
-    difference: float
-    checkpoint: Path
-    config: Path
-    average_difference: list[float] = field(default_factory=list)
-    before: dict[str, float] = field(default_factory=dict)
+    """What :func:`fuse` did. Differences are of feature maps, relative to each map's largest value."""
+    folded: dict[str, str]  # layers that became plain convolutions: name -> kind
+    averaged: dict[str, Tensor]  # dynamic layers that did: name -> sigmas (images, 1 or 2)
+    left: dict[str, str]  # masked or deformable convolutions that stay: name -> kind
+    needs_package: list[str]  # what the new config names of this package; empty for stock mmdet
+    difference: float  # on random images, without that of averaging
+    checkpoint: Path  # written
+    config: Path  # written
+    average_difference: list[float] = field(default_factory=list)  # on each calibration image
+    before: dict[str, float] = field(default_factory=dict)  # COCO metrics on calibration images
     after: dict[str, float] = field(default_factory=dict)
 
     def text(self) -> str:
@@ -155,7 +138,14 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
                if abs(value - report.after[name]) > METRIC_TOLERANCE]
         if off and not averaged:
             raise FuseError(f'folded, COCO metrics differ: {", ".join(off)}; nothing was written')
-    _write(new_cfg, state, meta, report)
+    kept = {key: meta[key] for key in ('dataset_meta', 'epoch', 'iter') if key in meta}
+    done = dict(folded=list(folded), averaged={name: sigmas.mean(0).tolist()
+                                               for name, sigmas in averaged.items()})
+    text = new_cfg.pretty_text
+    targets[0].parent.mkdir(parents=True, exist_ok=True)
+    write_whole(targets[0], lambda part: torch.save(
+        dict(meta={**kept, 'cfg': text, PACKAGE: done}, state_dict=state), part))
+    write_text(targets[1], text)
     return report
 
 
@@ -198,19 +188,3 @@ def feature_difference(model: nn.Module, reference: nn.Module) -> float:
     generator = torch.Generator().manual_seed(0)
     return max(largest_difference(model, reference, torch.randn(n, 3, h, w, generator=generator))
                for n, h, w in _RANDOM_SIZES)
-
-
-def _write(cfg: Config, state: dict, meta: dict, report: FuseReport) -> None:
-    content = dict(
-        meta={**{key: meta[key] for key in ('dataset_meta', 'epoch', 'iter') if key in meta},
-              'cfg': cfg.pretty_text,
-              PACKAGE: dict(folded=list(report.folded), averaged={
-                  name: sigmas.mean(0).tolist() for name, sigmas in report.averaged.items()})},
-        state_dict=state)
-    report.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=report.checkpoint.parent, prefix='.fuse.') as folder:
-        drafts = [Path(folder) / target.name for target in (report.checkpoint, report.config)]
-        torch.save(content, drafts[0])
-        cfg.dump(drafts[1])
-        for draft, target in zip(drafts, (report.checkpoint, report.config)):
-            os.replace(draft, target)

@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 
 
 class Cost(NamedTuple):
+    """What a network costs."""
     parameters: int
     flops: int
 
