@@ -3,6 +3,7 @@ written."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..layers import GMConv2d, RefConv2d
 from ..layers.find_layers import dynamic_layers
 from .annotated_images import annotated_images, coco_metrics
 from .average_stem import average_masks, watch_sigmas
+from .onnx import largest_difference
 from .plain_config import PACKAGE, folded_config, names_in, our_names
 from .trained_detector import build_detector, trained_detector
 
@@ -124,15 +126,16 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     new_cfg = folded_config(cfg, keep_dynamic=bool(dynamic_layers(reference)))
     shipped = build_detector(new_cfg, state, 'the folded model')
 
-    report = FuseReport(folded, averaged, _left(shipped), sorted(our_names() & set(names_in(
-        new_cfg.to_dict()))), feature_difference(shipped, reference), targets[0], targets[1],
-                        before=before)
+    report = FuseReport(
+        folded, averaged, _left(shipped), sorted(our_names() & set(names_in(new_cfg.to_dict()))),
+        feature_difference(shipped.extract_feat, reference.extract_feat), targets[0], targets[1],
+        before=before)
     if not report.difference <= TOLERANCE:
         raise FuseError(f'folded, the feature maps differ by {report.difference:.1e} of their '
                         f'largest value, more than {TOLERANCE:.0e}; nothing was written')
     if images:
-        beside = (lambda batch: report.average_difference.append(
-            largest_difference(shipped, model, batch))) if averaged else None
+        beside = (lambda batch: report.average_difference.append(largest_difference(
+            shipped.extract_feat(batch), model.extract_feat(batch)))) if averaged else None
         report.after = coco_metrics(shipped, images, beside)
         off = [f'{name} {value:.5f} -> {report.after[name]:.5f}' for name, value in before.items()
                if abs(value - report.after[name]) > METRIC_TOLERANCE]
@@ -176,15 +179,8 @@ def _kind(layer: nn.Conv2d) -> str:
 
 
 @torch.no_grad()
-def largest_difference(model: nn.Module, reference: nn.Module, batch: Tensor) -> float:
-    """Largest difference of two detectors' feature maps on images ``(N, 3, H, W)``, each relative
-    to the map's largest value."""
-    return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item() for a, b in zip(
-        model.extract_feat(batch), reference.extract_feat(batch)))
-
-
-def feature_difference(model: nn.Module, reference: nn.Module) -> float:
-    """:func:`largest_difference` over random images of two sizes."""
+def feature_difference(network: Callable, reference: Callable) -> float:
+    """:func:`largest_difference` of what two networks make of random images of two sizes."""
     generator = torch.Generator().manual_seed(0)
-    return max(largest_difference(model, reference, torch.randn(n, 3, h, w, generator=generator))
-               for n, h, w in _RANDOM_SIZES)
+    images = [torch.randn(n, 3, h, w, generator=generator) for n, h, w in _RANDOM_SIZES]
+    return max(largest_difference(network(image), reference(image)) for image in images)

@@ -73,6 +73,12 @@ def _dynamic_axes(network: nn.Module, image: torch.Tensor, names: list[str] | No
             for name, tensor in sizes.items()}
 
 
+def largest_difference(outputs: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> float:
+    """Of any pair, relative to the largest value of the expected one."""
+    return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item()
+               for a, b in zip(outputs, expected))
+
+
 def onnx_difference(path: str | Path, network: nn.Module,
                     shapes: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int, int], float]:
     """Run an ONNX file with onnxruntime beside the fp32 network it was exported from, on random
@@ -90,9 +96,8 @@ def onnx_difference(path: str | Path, network: nn.Module,
             expected = network(image)
         expected = [expected] if isinstance(expected, torch.Tensor) else expected
         found = session.run(None, {session.get_inputs()[0].name: image.numpy()})
-        differences[batch, height, width] = max(
-            ((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12)).item()
-            for a, b in zip(found, expected))
+        differences[batch, height, width] = largest_difference(
+            map(torch.from_numpy, found), expected)
     return differences
 
 

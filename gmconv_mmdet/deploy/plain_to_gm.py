@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 import torch.nn as nn
@@ -126,9 +125,8 @@ def _checked_difference(model: nn.Module, plain: nn.Module, placement: dict[str,
         if not (kernel - wanted).abs().max() <= TOLERANCE * wanted.abs().max():
             raise CheckpointError(f'{name}: kernel times mask is not the plain kernel; nothing was '
                                   'written')
-    pair = [SimpleNamespace(extract_feat=network) for network in (model, plain)] if is_backbone else (
-        model, plain)
-    difference = feature_difference(*pair)
+    difference = feature_difference(*(network if is_backbone else network.extract_feat
+                                      for network in (model, plain)))
     if not difference <= TOLERANCE:
         raise CheckpointError(
             f'the feature maps differ by {difference:.1e} of their largest value, more than '
