@@ -18,10 +18,8 @@ def compare(calls: Mapping[str, Callable[[], object]],
             *,
             warmup: int = 1,
             device: torch.device | str = 'cpu') -> list[dict[str, Any]]:
-    """Time calls in turns, each once a round, in an order drawn anew for each round.
-
-    A machine that slows down for a while slows all calls of a round, and ratios are taken within
-    rounds.
+    """Time calls in turns, each once a round, in an order drawn anew for each round: a machine that
+    slows down for a while slows all calls of a round, and ratios are taken within rounds.
 
     Args:
         calls (Mapping[str, Callable]): by name. The first is what the others are compared with.
@@ -33,9 +31,6 @@ def compare(calls: Mapping[str, Callable[[], object]],
     Returns:
         list[dict]: one a call: ``name``, ``rounds``, ``seconds`` (median) and ``ratio`` (median of
         the ratios to the first call), both with quartiles ``*_low`` and ``*_high``.
-
-    Raises:
-        ValueError: no calls, or fewer than one round.
     """
     if not calls or rounds < 1 or warmup < 0:
         raise ValueError('compare needs a call, a round or more and no negative warm-up, got '

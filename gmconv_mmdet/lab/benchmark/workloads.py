@@ -26,24 +26,18 @@ CROP = 1e-3
 
 def is_folded(variant: str) -> bool:
     """Whether a variant is for inference only."""
-    return variant.endswith((' folded', ' cropped'))
+    return ' ' in variant
 
 
 def build_network(network: str, variant: str, sigma: float = 5.0) -> nn.Module:
-    """Build a variant with random weights, the same ones in all variants where shapes agree.
-    Everything is trained, batch norms too.
+    """Build a variant with random weights, the same ones in all variants where shapes agree, masks
+    from ``sigma``. Everything is trained, batch norms too.
 
-    Args:
-        network (str): of ``NETWORKS``: ResNet-50, Faster R-CNN with it and FPN, the ResNet-20 of
-            CIFAR-10, a 7x7 layer (3 to 64 channels, stride 2), a 3x3 layer (64 to 64).
-        variant (str): of ``VARIANTS``. ``S-GM`` has static masks throughout, ``GM`` a dynamic stem
-            and static masks, ``RefConv`` refocused kernels, ``DCN`` deformable L2-L4, ``GM-DCN``
-            those and masks in stem and L1, as in Table V of arXiv 2302.04544. ``folded`` ones have
-            gone through :func:`fold_gmconv`, ``cropped`` ones with ``crop=CROP``.
-        sigma (float): of masks at the start.
-
-    Raises:
-        ValueError: there is no such network or variant.
+    Networks: ResNet-50, Faster R-CNN with it and FPN, CIFAR-10's ResNet-20, a 7x7 layer (3 to 64
+    channels, stride 2), a 3x3 layer (64 to 64). Variants: ``S-GM`` has static masks throughout,
+    ``GM`` a dynamic stem and static masks, ``RefConv`` refocused kernels, ``DCN`` deformable L2-L4,
+    ``GM-DCN`` those and masks in stem and L1, as in Table V of arXiv 2302.04544; ``folded`` and
+    ``cropped`` (by ``CROP``) ones have gone through :func:`fold_gmconv`.
     """
     name = variant.partition(' ')[0]
     if network not in NETWORKS or variant not in VARIANTS or (
@@ -84,16 +78,12 @@ def build_network(network: str, variant: str, sigma: float = 5.0) -> nn.Module:
 def workload(model: nn.Module, work: str, batch: int, size: tuple[int, int], *,
              device: torch.device | str = 'cpu', amp: bool = False, channels_last: bool = False,
              compiled: bool = False) -> tuple[Callable[[], None], torch.optim.Optimizer | None]:
-    """A call that does the work once on random images, and the optimizer of a training step.
+    """A call that does the work once on ``batch`` random images of ``size`` (height, width), and the
+    optimizer of a training step.
 
-    Args:
-        model (nn.Module): a network or a detector of mmdet, whose work ends in losses or boxes.
-        work ('step' | 'inference'): forward, backward and an SGD step with momentum and weight
-            decay; or a forward pass in evaluation mode without gradients.
-        batch (int), size (tuple[int, int]): images, their height and width in pixels.
-        amp (bool): fp16 with loss scaling on CUDA, bf16 elsewhere.
-        channels_last (bool): memory format of weights and images.
-        compiled (bool): through ``torch.compile``; not detectors.
+    A ``'step'`` is forward, backward and SGD with momentum and weight decay, ``'inference'`` a
+    forward pass in evaluation mode without gradients; detectors of mmdet end in losses or boxes.
+    ``amp`` is fp16 with loss scaling on CUDA, bf16 elsewhere.
     """
     if work not in WORK:
         raise ValueError(f'work must be one of {WORK}, got {work!r}')
