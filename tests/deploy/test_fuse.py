@@ -135,7 +135,7 @@ def test_refusals(tmp_path):
     torch.save(dict(state_dict=state), tmp_path / 'broken.pth')
     with pytest.raises(CheckpointError, match='does not hold this config'):
         fuse(config, tmp_path / 'broken.pth', tmp_path / 'b')
-    assert not list(tmp_path.glob('b.*')) and not list(tmp_path.glob('.fuse*'))
+    assert not list(tmp_path.glob('b.*')) and not list(tmp_path.glob('.*'))
 
 
 @pytest.mark.slow
