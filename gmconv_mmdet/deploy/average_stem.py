@@ -16,18 +16,15 @@ from ..layers.find_layers import dynamic_layers
 
 @contextmanager
 def watch_sigmas(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Collects what the dynamic layers predict in forward passes within the context.
-
-    Yields:
-        dict: for each dynamic layer's name the predictions so far, ``(N, 1 or 2)`` each, as
-        absolute values, since a mask knows no sign.
-    """
-    seen: dict[str, list[Tensor]] = {name: [] for name in dynamic_layers(model)}
+    """Collects what the dynamic layers predict in forward passes within the context: by name,
+    ``(N, 1 or 2)`` each, as absolute values, since a mask knows no sign."""
+    layers = dynamic_layers(model)
+    seen: dict[str, list[Tensor]] = {name: [] for name in layers}
     handles = [
         layer.sigma_predictor.register_forward_hook(
             lambda module, inputs, sigma, found=seen[name]: found.append(
                 sigma.detach().abs().cpu()))
-        for name, layer in dynamic_layers(model).items()]
+        for name, layer in layers.items()]
     try:
         yield seen
     finally:
@@ -38,13 +35,7 @@ def watch_sigmas(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 @torch.no_grad()
 def average_masks(model: nn.Module, sigmas: Mapping[str, Tensor]) -> nn.Module:
     """A copy of ``model`` in which each dynamic layer is an ``nn.Conv2d`` with one mask for all
-    images.
-
-    Args:
-        model (nn.Module): stays as it is.
-        sigmas (Mapping[str, Tensor]): for each dynamic layer's name the sigmas of that mask,
-            ``(1,)`` or ``(2,)``: ``s1`` along x, ``s2`` along y.
-    """
+    images, whose ``sigmas`` are given by the layer's name: ``(1,)``, or ``(2,)`` along x and y."""
     model = copy.deepcopy(model)
     return exchange(model, {
         layer: plain_conv(layer, layer.weight * gaussian_mask(

@@ -1,25 +1,24 @@
 """From a trained detector to a folded one: a checkpoint and a config, verified before they are
-written.
-"""
+written."""
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn as nn
-from mmengine.config import Config
 from torch import Tensor
 
 from ..backbones import GMResNet
 from ..conversion.fold import fold_gmconv, folding_changes
+from ..files import write_text, write_whole
 from ..layers import GMConv2d, RefConv2d
 from ..layers.find_layers import dynamic_layers
-from .annotated_images import AnnotatedImages
+from .annotated_images import annotated_images, coco_metrics
 from .average_stem import average_masks, watch_sigmas
+from .onnx import largest_difference
 from .plain_config import PACKAGE, folded_config, names_in, our_names
 from .trained_detector import build_detector, trained_detector
 
@@ -35,30 +34,16 @@ class FuseError(Exception):
 
 @dataclass
 class FuseReport:
-    """What :func:`fuse` did.
-
-    Attributes:
-        folded: layers that became plain convolutions: name -> kind.
-        averaged: dynamic layers that became plain ones with an average mask: name -> sigmas
-            ``(images, 1 or 2)``.
-        left: name -> kind of the convolutions with a mask, or of another kind, that stay as
-            they are.
-        needs_package: what of this package the new config still names; empty for stock mmdet.
-        difference: largest difference of feature maps on random images, relative to the largest
-            value of each; without that of averaging.
-        average_difference: on every calibration image, of averaging; relative likewise.
-        before, after: COCO metrics on the calibration images.
-        checkpoint, config: the files written.
-    """
-    folded: dict[str, str]
-    averaged: dict[str, Tensor]
-    left: dict[str, str]
-    needs_package: list[str]
-    difference: float
-    checkpoint: Path
-    config: Path
-    average_difference: list[float] = field(default_factory=list)
-    before: dict[str, float] = field(default_factory=dict)
+    """What :func:`fuse` did. Differences are of feature maps, relative to each map's largest value."""
+    folded: dict[str, str]  # layers that became plain convolutions: name -> kind
+    averaged: dict[str, Tensor]  # dynamic layers that did: name -> sigmas (images, 1 or 2)
+    left: dict[str, str]  # masked or deformable convolutions that stay: name -> kind
+    needs_package: list[str]  # what the new config names of this package; empty for stock mmdet
+    difference: float  # on random images, without that of averaging
+    checkpoint: Path  # written
+    config: Path  # written
+    average_difference: list[float] = field(default_factory=list)  # on each calibration image
+    before: dict[str, float] = field(default_factory=dict)  # COCO metrics on calibration images
     after: dict[str, float] = field(default_factory=dict)
 
     def text(self) -> str:
@@ -110,7 +95,7 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     Raises:
         FuseError: nothing to fold, files in the way, averaging without images, or a difference.
         FileNotFoundError, CheckpointError, ValueError: see :func:`trained_detector`,
-            :class:`AnnotatedImages`.
+            :func:`annotated_images`.
     """
     if stem not in STEMS:
         raise FuseError(f'stem must be one of {STEMS}, got {stem!r}')
@@ -122,10 +107,10 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     if there and not force:
         raise FuseError(f'{" and ".join(there)} exist{"s" * (len(there) == 1)}; --force replaces')
     cfg, model, meta = trained_detector(config, checkpoint)
-    images = AnnotatedImages(cfg, *calib) if calib else None
+    images = annotated_images(cfg, *calib) if calib else None
 
     with watch_sigmas(model) as seen:
-        before = images.evaluate(model) if images else {}
+        before = coco_metrics(model, images) if images else {}
     averaged, reference = {}, model
     if stem == 'average':
         averaged = {name: torch.cat(sigmas) for name, sigmas in seen.items()}
@@ -141,21 +126,29 @@ def fuse(config: str | Path, checkpoint: str | Path, out: str | Path, stem: str 
     new_cfg = folded_config(cfg, keep_dynamic=bool(dynamic_layers(reference)))
     shipped = build_detector(new_cfg, state, 'the folded model')
 
-    report = FuseReport(folded, averaged, _left(shipped), sorted(our_names() & set(names_in(
-        new_cfg.to_dict()))), feature_difference(shipped, reference), targets[0], targets[1],
-                        before=before)
+    report = FuseReport(
+        folded, averaged, _left(shipped), sorted(our_names() & set(names_in(new_cfg.to_dict()))),
+        feature_difference(shipped.extract_feat, reference.extract_feat), targets[0], targets[1],
+        before=before)
     if not report.difference <= TOLERANCE:
         raise FuseError(f'folded, the feature maps differ by {report.difference:.1e} of their '
                         f'largest value, more than {TOLERANCE:.0e}; nothing was written')
     if images:
-        beside = (lambda batch: report.average_difference.append(
-            largest_difference(shipped, model, batch))) if averaged else None
-        report.after = images.evaluate(shipped, beside)
+        beside = (lambda batch: report.average_difference.append(largest_difference(
+            shipped.extract_feat(batch), model.extract_feat(batch)))) if averaged else None
+        report.after = coco_metrics(shipped, images, beside)
         off = [f'{name} {value:.5f} -> {report.after[name]:.5f}' for name, value in before.items()
                if abs(value - report.after[name]) > METRIC_TOLERANCE]
         if off and not averaged:
             raise FuseError(f'folded, COCO metrics differ: {", ".join(off)}; nothing was written')
-    _write(new_cfg, state, meta, report)
+    kept = {key: meta[key] for key in ('dataset_meta', 'epoch', 'iter') if key in meta}
+    done = dict(folded=list(folded), averaged={name: sigmas.mean(0).tolist()
+                                               for name, sigmas in averaged.items()})
+    text = new_cfg.pretty_text
+    targets[0].parent.mkdir(parents=True, exist_ok=True)
+    write_whole(targets[0], lambda part: torch.save(
+        dict(meta={**kept, 'cfg': text, PACKAGE: done}, state_dict=state), part))
+    write_text(targets[1], text)
     return report
 
 
@@ -186,31 +179,8 @@ def _kind(layer: nn.Conv2d) -> str:
 
 
 @torch.no_grad()
-def largest_difference(model: nn.Module, reference: nn.Module, batch: Tensor) -> float:
-    """Largest difference of two detectors' feature maps on images ``(N, 3, H, W)``, each relative
-    to the map's largest value."""
-    return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item() for a, b in zip(
-        model.extract_feat(batch), reference.extract_feat(batch)))
-
-
-def feature_difference(model: nn.Module, reference: nn.Module) -> float:
-    """:func:`largest_difference` over random images of two sizes."""
+def feature_difference(network: Callable, reference: Callable) -> float:
+    """:func:`largest_difference` of what two networks make of random images of two sizes."""
     generator = torch.Generator().manual_seed(0)
-    return max(largest_difference(model, reference, torch.randn(n, 3, h, w, generator=generator))
-               for n, h, w in _RANDOM_SIZES)
-
-
-def _write(cfg: Config, state: dict, meta: dict, report: FuseReport) -> None:
-    content = dict(
-        meta={**{key: meta[key] for key in ('dataset_meta', 'epoch', 'iter') if key in meta},
-              'cfg': cfg.pretty_text,
-              PACKAGE: dict(folded=list(report.folded), averaged={
-                  name: sigmas.mean(0).tolist() for name, sigmas in report.averaged.items()})},
-        state_dict=state)
-    report.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=report.checkpoint.parent, prefix='.fuse.') as folder:
-        drafts = [Path(folder) / target.name for target in (report.checkpoint, report.config)]
-        torch.save(content, drafts[0])
-        cfg.dump(drafts[1])
-        for draft, target in zip(drafts, (report.checkpoint, report.config)):
-            os.replace(draft, target)
+    images = [torch.randn(n, 3, h, w, generator=generator) for n, h, w in _RANDOM_SIZES]
+    return max(largest_difference(network(image), reference(image)) for image in images)

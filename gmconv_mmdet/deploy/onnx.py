@@ -1,8 +1,6 @@
 """ONNX files of folded networks, checked against onnxruntime."""
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 import torch.nn as nn
 
 from ..conversion.fold import fold_gmconv
+from ..files import write_whole
 from ..torch_version import require_torch
 
 TOLERANCE = 1e-4  # relative to the largest value of an output
@@ -28,7 +27,7 @@ def export_onnx(network: nn.Module, path: str | Path, opset: int | None = None,
     Args:
         network (nn.Module): takes images ``(N, 3, H, W)``; gives one tensor or several. A backbone,
             or any network that ``convert_gmconv`` gave.
-        path (str | Path): the ``.onnx`` file; replaced if it is there.
+        path (str | Path): of the file; replaced if it is there.
         opset (int, optional): version of ONNX's operators; by default the one that this torch
             writes.
         names (Iterable[str], optional): of the outputs.
@@ -74,18 +73,17 @@ def _dynamic_axes(network: nn.Module, image: torch.Tensor, names: list[str] | No
             for name, tensor in sizes.items()}
 
 
+def largest_difference(outputs: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> float:
+    """Of any pair, relative to the largest value of the expected one."""
+    return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item()
+               for a, b in zip(outputs, expected))
+
+
 def onnx_difference(path: str | Path, network: nn.Module,
                     shapes: Iterable[tuple[int, int, int]]) -> dict[tuple[int, int, int], float]:
-    """Run an ONNX file with onnxruntime beside the network itself, on random images.
-
-    Args:
-        path (str | Path): the file.
-        network (nn.Module): what it was exported from, in fp32.
-        shapes (Iterable[tuple[int, int, int]]): batches to try, ``(N, H, W)``.
-
-    Returns:
-        dict: for each shape the largest difference of an output, relative to its largest value.
-    """
+    """Run an ONNX file with onnxruntime beside the fp32 network it was exported from, on random
+    images: the largest difference of an output, relative to its largest value, for each of
+    ``shapes``, ``(N, H, W)``."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised as well, as one exception
@@ -98,9 +96,8 @@ def onnx_difference(path: str | Path, network: nn.Module,
             expected = network(image)
         expected = [expected] if isinstance(expected, torch.Tensor) else expected
         found = session.run(None, {session.get_inputs()[0].name: image.numpy()})
-        differences[batch, height, width] = max(
-            ((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12)).item()
-            for a, b in zip(found, expected))
+        differences[batch, height, width] = largest_difference(
+            map(torch.from_numpy, found), expected)
     return differences
 
 
@@ -125,9 +122,11 @@ def write_checked(network: nn.Module, path: Path, size: tuple[int, int], opset: 
     height, width = size
     shapes = [(batch, *sides) for sides in (size, (height // 2 | 1, width // 2 | 1))
               for batch in (1, 3)]
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}.') as folder:
-        draft = Path(folder) / path.name
-        opset = export_onnx(network, draft, opset, names, metadata)
+    written, differences = 0, {}
+
+    def write(draft: Path) -> None:
+        nonlocal written, differences
+        written = export_onnx(network, draft, opset, names, metadata)
         try:
             differences = onnx_difference(draft, network, shapes)
         except Exception:  # onnxruntime has classes of its own for it
@@ -138,5 +137,6 @@ def write_checked(network: nn.Module, path: Path, size: tuple[int, int], opset: 
         if not worst <= TOLERANCE:
             raise ValueError(f'onnxruntime\'s results differ by {worst:.1e} of the largest value, '
                              f'more than {TOLERANCE:.0e}; nothing was written. Try another --opset')
-        os.replace(draft, path)
-    return opset, differences
+
+    write_whole(path, write)
+    return written, differences

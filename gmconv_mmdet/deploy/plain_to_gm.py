@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import List
 
 import torch
 import torch.nn as nn
@@ -29,25 +27,13 @@ from .trained_detector import new_detector
 
 @dataclass
 class Converted:
-    """What :func:`plain_to_gm` wrote.
-
-    Attributes:
-        path: the file.
-        report: what became of every tensor.
-        placement: layer -> ``'dynamic'``, ``'static'`` or ``'RefConv'``.
-        difference: largest difference to the plain network's feature maps on random images,
-            relative to the largest value of each.
-        as_they_were: tensors of the heads that don't fit the config's, in the file as they are in
-            the checkpoint.
-        left_out: tensors of the heads in the config that the checkpoint doesn't have, or the other way
-            round: not in the file.
-    """
+    """What :func:`plain_to_gm` wrote."""
     path: Path
-    report: LoadReport
-    placement: dict[str, str]
-    difference: float
-    as_they_were: List[str]
-    left_out: List[str]
+    report: LoadReport  # what became of every tensor
+    placement: dict[str, str]  # layer -> 'dynamic', 'static' or 'RefConv'
+    difference: float  # of feature maps on random images, relative to each map's largest value
+    as_they_were: list[str]  # tensors of the heads that don't fit the config's, kept unchanged
+    left_out: list[str]  # tensors of the heads that only the config or the checkpoint has
 
 
 def plain_to_gm(config: str | Path, checkpoint: str | Path, out: str | Path,
@@ -139,9 +125,8 @@ def _checked_difference(model: nn.Module, plain: nn.Module, placement: dict[str,
         if not (kernel - wanted).abs().max() <= TOLERANCE * wanted.abs().max():
             raise CheckpointError(f'{name}: kernel times mask is not the plain kernel; nothing was '
                                   'written')
-    pair = [SimpleNamespace(extract_feat=network) for network in (model, plain)] if is_backbone else (
-        model, plain)
-    difference = feature_difference(*pair)
+    difference = feature_difference(*(network if is_backbone else network.extract_feat
+                                      for network in (model, plain)))
     if not difference <= TOLERANCE:
         raise CheckpointError(
             f'the feature maps differ by {difference:.1e} of their largest value, more than '

@@ -24,12 +24,8 @@ def new_detector(cfg: Config) -> nn.Module:
 
 
 def build_detector(cfg: Config, state: dict, origin: str) -> nn.Module:
-    """Build a config's model, load all of it and put it into evaluation mode.
-
-    Args:
-        cfg (Config): of MMDetection.
-        state (dict): tensors by name.
-        origin (str): where they come from, for the error.
+    """Build a config's model, load all of ``state`` and put it into evaluation mode; errors name
+    ``origin``, where the tensors come from.
 
     Raises:
         CheckpointError: a tensor is missing, left over, of another shape, or no number.

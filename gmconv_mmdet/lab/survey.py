@@ -1,12 +1,9 @@
-"""Every backbone of MMDetection's registry, and any number of configs, analysed or refused."""
-
+"""Receptive fields of MMDetection's backbones, of configs and of other libraries' networks."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +13,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ..openmmlab.configured_size import configured_size
-from ..receptive_field.analyze import FieldSize, Report, analyze
+from ..openmmlab.mim_files import shipped
+from ..receptive_field.advice.advise import Advice, advise, recommended
+from ..receptive_field.analyze import WEIGHTED, FieldSize, Report, analyze
 from ..receptive_field.analyze_config import analyze_config
 from ..receptive_field.field_table import pair
-from ..receptive_field.tracing.field_trace import ReceptiveFieldError, require_meta_device
+from ..receptive_field.tracing.field_trace import require_meta_device
+from ..torch_version import NewerTorchNeeded
 
 _RESNET = dict(depth=50)
 _SAC = dict(_RESNET, conv_cfg=dict(type='ConvAWS'), sac=dict(type='SAC', use_deform=True),
@@ -48,12 +48,17 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 """What the backbones need beyond their defaults, as in MMDetection's own configs."""
 
 
-@dataclass(frozen=True)
-class Surveyed:
-    """One subject: analysed (``report``) or refused (``reason``)."""
-    name: str
-    report: Report | None
-    reason: str = ''
+FAMILIES = {
+    'VGG': ('torchvision::vgg11', 'torchvision::vgg16', 'torchvision::vgg19'),
+    'MobileNetV1': ('timm::mobilenetv1_100',),
+    'MobileNetV3': ('torchvision::mobilenet_v3_small', 'torchvision::mobilenet_v3_large'),
+    'NASNet-A mobile': ('pretrainedmodels::nasnetamobile',),
+    'MnasNet': ('torchvision::mnasnet1_0',),
+    'EfficientNet': ('torchvision::efficientnet_b0', 'torchvision::efficientnet_b3',
+                     'torchvision::efficientnet_b7'),
+    'ConvNeXt': ('torchvision::convnext_tiny', 'torchvision::convnext_base'),
+}
+"""Of arXiv 2211.14487."""
 
 
 def registered_backbones() -> list[str]:
@@ -64,41 +69,9 @@ def registered_backbones() -> list[str]:
                   if inspect.isclass(cls) and '.backbones' in cls.__module__)
 
 
-def survey_backbones(input_size: tuple[int, int]) -> Iterator[Surveyed]:
-    """Build and analyse every backbone of the registry, one after the other."""
-    from mmdet.registry import MODELS
-    for name in registered_backbones():
-        try:
-            with DefaultScope.overwrite_default_scope('mmdet'):
-                backbone = MODELS.build(dict(type=name, **ARGUMENTS.get(name, {})))
-            yield Surveyed(name, analyze(backbone, input_size))
-        except Exception as error:   # whatever a registered class does: it is the reason
-            yield Surveyed(name, None, f'{type(error).__name__}: {error}')
-
-
-def survey_configs(paths: Sequence[str | Path],
-                   default_size: tuple[int, int]) -> Iterator[Surveyed]:
-    """Analyse configs at the size of their test pipeline; those that name none at ``default_size``.
-
-    What was left out (a neck that is refused) goes to ``reason``.
-    """
-    for path in paths:
-        try:
-            cfg = Config.fromfile(path)
-            report, note = analyze_config(cfg, configured_size(cfg) or default_size)
-            yield Surveyed(str(path), report, note)
-        except Exception as error:   # as above
-            yield Surveyed(str(path), None, f'{type(error).__name__}: {error}')
-
-
 def build_network(name: str) -> nn.Module:
     """A classification network without weights: ``torchvision::resnet18``, ``timm::mnasnet_100``, or
-    ``pretrainedmodels::nasnetamobile`` (Cadene's collection).
-
-    Raises:
-        ValueError: there is no such library or network.
-        ModuleNotFoundError: the library isn't installed.
-    """
+    ``pretrainedmodels::nasnetamobile`` (Cadene's collection); a ValueError if there is none."""
     library, _, model = name.partition('::')
     require_meta_device()
     with torch.device('meta'):   # nothing to initialise
@@ -115,14 +88,46 @@ def build_network(name: str) -> nn.Module:
     raise ValueError(f'{name!r} is none of torchvision::, timm:: and pretrainedmodels::')
 
 
-def survey_networks(names: Sequence[str], input_size: tuple[int, int]) -> Iterator[Surveyed]:
-    """Analyse other libraries' networks, named as for :func:`build_network`."""
-    require_meta_device()  # or every one would be refused for the same reason
+def survey(name: str, size: tuple[int, int]) -> tuple[Report | None, str]:
+    """Analyse one network: the report, and what was left out of it; or None and why it was refused.
+
+    Args:
+        name (str): of a registered backbone; of a config, ``mmdet::`` before one that MMDetection
+            ships, at the size of its test pipeline; or as for :func:`build_network`.
+        size (tuple[int, int]): height and width, where no config names them.
+    """
+    library, _, path = name.rpartition('::')
+    try:
+        if name.endswith('.py'):
+            cfg = Config.fromfile(shipped(f'configs/{path}', library) if library else name)
+            return analyze_config(cfg, configured_size(cfg) or size)
+        if library:
+            return analyze(build_network(name), size), ''
+        from mmdet.registry import MODELS
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            backbone = MODELS.build(dict(type=name, **ARGUMENTS.get(name, {})))
+        return analyze(backbone, size), ''
+    except NewerTorchNeeded:  # or all would be refused for this one reason
+        raise
+    except Exception as error:  # whatever a registered class or a config does: it is the reason
+        return None, f'{type(error).__name__}: {error}'
+
+
+def survey_table(names: Iterable[str], size: tuple[int, int]) -> str:
+    """What :func:`survey` finds, as Markdown: a table of what was analysed, then the refused."""
+    lines = ['| network | input | useful inputs | unproductive | r max of the outputs |',
+             '|---|---|---|---|---|']
+    refused = []
     for name in names:
-        try:
-            yield Surveyed(name, analyze(build_network(name), input_size))
-        except (ReceptiveFieldError, ValueError, ImportError, KeyError, RuntimeError) as error:
-            yield Surveyed(name, None, f'{type(error).__name__}: {error}')
+        report, note = survey(name, size)
+        if report is None:
+            refused.append(f'* `{name}`: {note}')
+            continue
+        lines.append(' | '.join([
+            f'| `{name}`' + f' ({note})' * bool(note), pair(report.input_size),
+            f'{pair(report.min_size)} to {pair(report.max_size)}', str(len(report.unproductive)),
+            ', '.join(map(_output, report.outputs)) + ' |']))
+    return '\n'.join([*lines, '', 'Refused:', '', *(refused or ['* none'])])
 
 
 def _output(field: FieldSize) -> str:
@@ -132,23 +137,36 @@ def _output(field: FieldSize) -> str:
             + ' + global' * any(field.has_global_path))
 
 
-def markdown(rows: Sequence[Surveyed], head: str) -> str:
-    """A table of what was analysed, subjects of the same outcome in one row, then the refused."""
-    outcomes: dict[str, list[str]] = {}
-    refused = []
-    for row in rows:
-        if row.report is None:
-            refused.append(f'* `{row.name}`: {row.reason}')
-        else:
-            note = f' ({row.reason})' if row.reason else ''
-            outcomes.setdefault(_outcome(row.report), []).append(f'`{row.name}`{note}')
-    lines = [f'| {head} | input | useful inputs | unproductive | r max of the outputs |',
-             '|---|---|---|---|---|']
-    lines += [f'| {"<br>".join(names)} | {cells} |' for cells, names in outcomes.items()]
-    return '\n'.join(lines + ['', 'Refused:', ''] + (refused or ['* none']))
+def survey_families(families: dict[str, Sequence[str]] = FAMILIES) -> Iterator[dict[str, Any]]:
+    """What one change does to each network of ``families`` at 224 pixels: one row each, as plain
+    data. A library that isn't installed is an ImportError."""
+    for family, names in families.items():
+        for name in names:
+            advice = advise(build_network(name), (224, 224))
+            change = advice[1]
+            yield dict(family=family, name=name, as_is=_row(advice[0]), change=change.change.name,
+                       what=change.change.description, recommended=change is recommended(advice),
+                       changed=_row(change))
 
 
-def _outcome(report: Report) -> str:
-    return ' | '.join([
-        pair(report.input_size), f'{pair(report.min_size)} to {pair(report.max_size)}',
-        str(len(report.unproductive)), ', '.join(map(_output, report.outputs))])
+def _row(item: Advice) -> dict[str, Any]:
+    report = item.report
+    return dict(min_size=report.min_size, max_size=report.max_size,
+                unproductive=len(report.unproductive),
+                layers=sum(layer.kind in WEIGHTED for layer in report.layers.values()),
+                params=report.params, macs=report.macs, score=round(item.scores.total, 4))
+
+
+def families_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The last row of each family as Markdown."""
+    lines = ['| family | network | useful inputs | unproductive | one change | useful inputs then | '
+             'unproductive then | multiply-adds |', '|---|---|---|---|---|---|---|---|']
+    for row in {row['family']: row for row in rows}.values():
+        now, then = row['as_is'], row['changed']
+        sizes = [f'{pair(at["min_size"])} to {pair(at["max_size"])}' for at in (now, then)]
+        lines.append(' | '.join([
+            f'| {row["family"]}', f'`{row["name"]}`', sizes[0],
+            f'{now["unproductive"]} of {now["layers"]}',
+            f'`{row["change"]}`' + ' (recommended)' * row['recommended'], sizes[1],
+            str(then['unproductive']), f'x {then["macs"] / now["macs"]:.2f} |']))
+    return '\n'.join(lines)

@@ -3,7 +3,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from ..networks import trained
+from ..networks import difference, trained
 
 CONFIG = '''
 _base_ = ['mmdet::_base_/models/faster-rcnn_r50_fpn.py', 'mmdet::_base_/default_runtime.py']
@@ -55,3 +55,10 @@ def write_detector(folder, depth=18, init_cfg=None, **backbone):
     torch.save(dict(state_dict=model.state_dict(),
                     meta=dict(epoch=1, dataset_meta=dict(classes=('person', )))), checkpoint)
     return config, checkpoint, model
+
+
+def same_features(detector, reference, tolerance=1e-4):
+    """Both see the same images alike, relative to the largest value of each feature map."""
+    images = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        assert difference(detector.extract_feat(images), reference.extract_feat(images)) <= tolerance

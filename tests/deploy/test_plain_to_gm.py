@@ -1,7 +1,4 @@
 """Plain checkpoints to GM ones: any placement, the same function, nothing overwritten."""
-import subprocess
-import sys
-
 import pytest
 import torch
 from mmengine.config import Config
@@ -10,7 +7,8 @@ from gmconv_mmdet.checkpoints import CheckpointError
 from gmconv_mmdet.deploy.plain_to_gm import plain_to_gm
 from gmconv_mmdet.deploy.trained_detector import new_detector, trained_detector
 
-from .small_detectors import write_detector
+from ..processes import run_tool
+from .small_detectors import same_features, write_detector
 
 
 @pytest.fixture(scope='module')
@@ -27,13 +25,6 @@ def gm_config(plain, folder, model):
 
 def drop_in(**arguments):
     return dict(backbone=dict(type='GMBackbone', base='ResNet', **arguments))
-
-
-def same_features(model, reference):
-    x = torch.randn(2, 3, 96, 128)
-    with torch.no_grad():
-        for ours, theirs in zip(model.extract_feat(x), reference.extract_feat(x)):
-            assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
 @pytest.mark.slow
@@ -67,7 +58,6 @@ def test_heads_of_another_shape_are_kept_as_they_are(plain, tmp_path):
         assert torch.equal(state[name], plain[2].state_dict()[name])
 
 
-@pytest.mark.slow
 def test_a_backbone(plain, tmp_path):
     torch.save({f'module.{name}': tensor for name, tensor in plain[2].backbone.state_dict().items()},
                tmp_path / 'backbone.pth')
@@ -95,7 +85,6 @@ def test_errors_write_nothing(plain, tmp_path, model, says):
     assert list(tmp_path.iterdir()) == [config]
 
 
-@pytest.mark.slow
 def test_masks_that_depend_on_the_image_are_refused(plain, tmp_path):
     config = gm_config(plain, tmp_path, drop_in())
     gm = plain_to_gm(config, plain[1], tmp_path / 'gm.pth').path
@@ -107,11 +96,9 @@ def test_masks_that_depend_on_the_image_are_refused(plain, tmp_path):
 
 
 @pytest.mark.slow
-def test_tool(plain, tmp_path, repo):
+def test_tool(plain, tmp_path):
     config, out = gm_config(plain, tmp_path, drop_in(gm_body=['layer1'])), tmp_path / 'to' / 'gm.pth'
-    command = [sys.executable, repo / 'tools/model_converters/plain_to_gm.py', config, plain[1],
-               '--out', out]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_tool('model_converters/plain_to_gm.py', config, plain[1], '--out', out)
     assert done.returncode == 0, done.stderr
     assert 'layers: 1 dynamic, 4 static\n' in done.stdout and f'written: {out}' in done.stdout
     before = out.read_bytes()

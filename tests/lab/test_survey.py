@@ -4,12 +4,12 @@ from importlib.util import find_spec
 import pytest
 
 from gmconv_mmdet.lab.survey import (
+    families_table,
     registered_backbones,
-    survey_backbones,
-    survey_configs,
-    survey_networks,
+    survey,
+    survey_families,
+    survey_table,
 )
-from gmconv_mmdet.lab.survey_families import families_table, survey_families
 
 
 def test_registry_holds_mmdets_backbones_and_ours():
@@ -19,16 +19,12 @@ def test_registry_holds_mmdets_backbones_and_ours():
 
 
 @pytest.mark.nightly
-def test_every_registered_backbone_is_analysed_or_refused_with_a_reason():
-    rows = {row.name: row for row in survey_backbones((256, 320))}
-    assert sorted(rows) == registered_backbones()
-    for name, row in rows.items():
-        assert row.report is not None or len(row.reason) > 20, name
-    # the stack's own: none is refused
-    assert [name for name, row in rows.items() if row.report is None] == []
-    for row in rows.values():
-        for output in row.report.outputs:
-            assert 0 < output.r_min[0] <= output.r_max[0] < float('inf')
+@pytest.mark.parametrize('name', registered_backbones())
+def test_every_registered_backbone_is_analysed(name):
+    report, reason = survey(name, (256, 320))
+    assert report is not None, reason
+    for output in report.outputs:
+        assert 0 < output.r_min[0] <= output.r_max[0] < float('inf')
 
 
 STOCK = ['faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'yolox/yolox_s_8xb8-300e_coco.py',
@@ -41,16 +37,13 @@ STOCK = ['faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'yolox/yolox_s_8xb8-300e_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('stock', [STOCK[:3], pytest.param(STOCK, marks=pytest.mark.nightly)],
-                         ids=['few', 'all'])
+@pytest.mark.parametrize('stock', [*STOCK[:3], *(pytest.param(name, marks=pytest.mark.nightly)
+                                                 for name in STOCK[3:])])
 def test_stock_configs_of_all_families(stock):
-    from pathlib import Path
-
-    import mmdet
-    shipped = Path(mmdet.__file__).parent / '.mim' / 'configs'
-    rows = list(survey_configs([shipped / name for name in stock], (256, 320)))
-    assert [row.reason for row in rows] == [''] * len(stock)
-    assert [o.r_max for o in rows[0].report.outputs] == [(r, r) for r in (459, 459, 459, 491, 491)]
+    report, reason = survey(f'mmdet::{stock}', (256, 320))
+    assert report is not None and reason == ''
+    if stock == STOCK[0]:
+        assert [o.r_max for o in report.outputs] == [(r, r) for r in (459, 459, 459, 491, 491)]
 
 
 @pytest.mark.nightly
@@ -59,16 +52,17 @@ def test_all_our_configs(repo):
     configs = sorted(p for p in (repo / 'configs').rglob('*.py')
                      if not {'_base_', *absent} & set(p.parts))
     assert configs
-    for row in survey_configs(configs, (256, 320)):
-        assert row.report is not None and row.reason == '', (row.name, row.reason)
+    for path in configs:
+        report, reason = survey(str(path), (256, 320))
+        assert report is not None and reason == '', (path, reason)
 
 
-def test_other_libraries():
-    rows = list(survey_networks(['torchvision::resnet18', 'torchvision::resnet19', 'keras::vgg'],
-                                (64, 64)))
-    assert rows[0].report.max_size == (435, 435) and len(rows[0].report.unproductive) == 1
-    assert rows[1].report is None and 'resnet19' in rows[1].reason
-    assert 'none of torchvision::, timm::' in rows[2].reason
+def test_table_of_networks_and_of_what_is_refused():
+    table = survey_table(['torchvision::resnet18', 'torchvision::resnet19', 'keras::vgg', 'SSDVGG'],
+                         (64, 64)).splitlines()
+    assert table[2] == '| `torchvision::resnet18` | 64 | 139 to 435 | 1 | global |'
+    assert table[3].startswith('| `SSDVGG` | 64 | ')
+    assert 'resnet19' in table[-2] and 'none of torchvision::, timm::' in table[-1]
 
 
 def test_families(repo):

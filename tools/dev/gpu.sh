@@ -5,7 +5,7 @@
 #
 # Four parts; a part that has ended is not repeated, and the trainings go on where they were cut off.
 # Results: OUT (work_dirs/gpu by default). To publish the times: copy OUT/benchmark-*.json to
-# docs/benchmarks and run `python tools/dev/benchmark_docs.py`.
+# docs/benchmarks and see `python tools/analysis_tools/benchmark.py --help`.
 set -euo pipefail
 (($# >= 1)) || { sed -n '2,/^set -/{s/^# \{0,1\}//;/^set -/d;p;}' "${BASH_SOURCE[0]}" >&2; exit 2; }
 DATA="$(cd "$1" && pwd)"
@@ -50,9 +50,11 @@ PYTHON_END
 benchmark() { "$PYTHON" tools/analysis_tools/benchmark.py --device cuda "${@:2}" --json "$OUT/benchmark-$1.json"; }
 
 part ops ops
-part backbone benchmark backbone --precision fp32 amp --batch 2 8 --size 512 512 --size 800 1216
-part channels_last benchmark channels_last --precision amp --channels-last --batch 8 --size 800 1216
-part detector benchmark detector --network detector --work step --precision fp32 amp --size 800 1333
+for amp in '' --amp; do
+    part "backbone$amp" benchmark "backbone$amp" --batch 8 --size 800 1216 $amp
+    part "detector$amp" benchmark "detector$amp" --network detector --work step --size 800 1333 $amp
+done
+part channels_last benchmark channels_last --amp --channels-last --batch 8 --size 800 1216
 part cifar "$PYTHON" -m gmconv_mmdet.lab.cifar10 train --data "$DATA" --out "$OUT/cifar10" \
     --device cuda --variant plain sgm gm --seeds 0 1 2
 coco="$DATA/coco128"

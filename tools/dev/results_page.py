@@ -105,7 +105,7 @@ def times(docs: Path, name: str) -> str:
     lines = []
     for path in sorted((docs / 'data' / name).glob('seed*.json')):
         told = json.loads(path.read_text(encoding='utf-8'))
-        lines += ['', f'Seed {path.stem[4:]}; {told["processor"]}, {told["threads"]} thread(s), PyTorch '
+        lines += ['', f'Seed {path.stem[4:]}; {told["threads"]} thread(s), PyTorch '
                   f'{told["environment"]["PyTorch"].split(" (")[0]}:', '', *markdown_table(
                       ['backbone', 'median, ms', 'ratio to plain', 'quartiles'],
                       [[row['name'], f'{1000 * row["seconds"]:.1f}', f'{row["ratio"]:.3f}',

@@ -17,20 +17,10 @@ import re
 from pathlib import Path
 
 from gmconv_mmdet.files import write_json, write_text
-from gmconv_mmdet.lab.survey import (Surveyed, markdown, survey_backbones, survey_configs,
-                                     survey_networks)
-from gmconv_mmdet.lab.survey_families import families_table, survey_families
-from gmconv_mmdet.openmmlab.mim_files import shipped
+from gmconv_mmdet.lab.survey import (families_table, registered_backbones, survey_families,
+                                     survey_table)
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
-
-
-def survey(name: str, size: tuple) -> Surveyed:
-    package, _, path = name.rpartition('::')
-    if package and package != 'mmdet':
-        return next(survey_networks([name], size))
-    row, = survey_configs([shipped(f'configs/{path}', 'mmdet') if package else name], size)
-    return Surveyed(name, row.report, row.reason)
 
 
 def write_families() -> None:
@@ -49,13 +39,10 @@ def main() -> None:
                         help='where no config names a size; default 256 320')
     parser.add_argument('--families', action='store_true', help='write the table of families')
     args = parser.parse_args()
-    size = tuple(args.size)
     if args.families:
         write_families()
-    elif args.networks:
-        print(markdown([survey(name, size) for name in args.networks], 'network'))
     else:
-        print(markdown(list(survey_backbones(size)), 'backbone'))
+        print(survey_table(args.networks or registered_backbones(), tuple(args.size)))
 
 
 if __name__ == '__main__':

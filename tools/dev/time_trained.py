@@ -18,7 +18,7 @@ from gmconv_mmdet.conversion.crop import crop_plan
 from gmconv_mmdet.deploy.trained_detector import trained_detector
 from gmconv_mmdet.files import write_json
 from gmconv_mmdet.lab.benchmark.compare import compare
-from gmconv_mmdet.lab.benchmark.suite import record
+from gmconv_mmdet.lab.reproduce.history import code_version, environment
 
 CROP = 1e-3
 
@@ -46,16 +46,14 @@ def main() -> None:
     image = torch.randn(1, 3, 320, 320)
     with torch.no_grad():
         rows = compare({name: partial(network, image) for name, network in networks.items()},
-                       args.rounds, warmup=3, on_round=lambda n: print(f'round {n}', end='\r'))
-    content = dict(record(['python', 'tools/dev/time_trained.py', f'--seed={args.seed}']), crop=CROP,
-                   layers_cropped=cropped, threads=torch.get_num_threads(),
-                   rows=[row._asdict() for row in rows])
-    content.pop('runs')
+                       args.rounds, warmup=3)
+    content = dict(code=code_version(), environment=environment(), crop=CROP, layers_cropped=cropped,
+                   threads=torch.get_num_threads(), rows=rows)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.out, content)
     for row in rows:
-        print(f'{row.name:32} {1000 * row.seconds:7.1f} ms, {row.ratio:.3f} of plain '
-              f'({row.ratio_low:.3f} to {row.ratio_high:.3f})')
+        print(f'{row["name"]:32} {1000 * row["seconds"]:7.1f} ms, {row["ratio"]:.3f} of plain '
+              f'({row["ratio_low"]:.3f} to {row["ratio_high"]:.3f})')
 
 
 if __name__ == '__main__':

@@ -1,97 +1,86 @@
-"""Times several pieces of work against the first of them."""
+"""Time several calls in turns, and the peak memory of one."""
 from __future__ import annotations
 
 import random
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
 import torch
 
 MIN_ROUNDS = 3
 
 
-class Timing(NamedTuple):
-    """Times of one variant over all rounds. ``low`` and ``high`` are quartiles."""
-    name: str
-    rounds: int
-    seconds: float  # median
-    seconds_low: float
-    seconds_high: float
-    ratio: float  # median of the ratios to the first variant, each of two times of one round
-    ratio_low: float
-    ratio_high: float
-
-
-def compare(variants: Mapping[str, Callable[[], object]],
-            rounds: int = 10,
+def compare(calls: Mapping[str, Callable[[], object]],
+            rounds: int = 15,
+            seconds: float = float('inf'),
             *,
             warmup: int = 1,
-            seconds: float | None = None,
-            device: torch.device | str = 'cpu',
-            on_round: Callable[[int], object] = lambda round_: None) -> list[Timing]:
-    """Time variants in turns: A B C, B C A, ...
-
-    A machine that slows down for a while slows all variants of a round, and the ratios are taken
-    within rounds. The order within a round is drawn, so that no variant gains by its place.
+            device: torch.device | str = 'cpu') -> list[dict[str, Any]]:
+    """Time calls in turns, each once a round, in an order drawn anew for each round: a machine that
+    slows down for a while slows all calls of a round, and ratios are taken within rounds.
 
     Args:
-        variants (Mapping[str, Callable]): name -> a call that does the work once. The first is what
-            the others are compared with.
-        rounds (int): how many times each is timed, at most.
-        warmup (int): untimed calls of each before that.
-        seconds (float, optional): no round begins later than this after the first one began,
-            but for the first ``MIN_ROUNDS``.
-        device (torch.device | str): where the work runs. A CUDA device is waited for before and
-            after each call.
-        on_round (Callable[[int], object]): told the number of each round when it ends, from 1.
+        calls (Mapping[str, Callable]): by name. The first is what the others are compared with.
+        rounds (int): at most.
+        seconds (float): no round begins later than this, but for the first ``MIN_ROUNDS``.
+        warmup (int): untimed rounds before that.
+        device (torch.device | str): a CUDA device is waited for before and after each call.
 
     Returns:
-        list[Timing]: in the order of ``variants``; the first one's ratios are 1.
-
-    Raises:
-        ValueError: no variants, or fewer than one round.
+        list[dict]: one a call: ``name``, ``rounds``, ``seconds`` (median) and ``ratio`` (median of
+        the ratios to the first call), both with quartiles ``*_low`` and ``*_high``.
     """
-    if not variants or rounds < 1 or warmup < 0:
-        raise ValueError('compare needs a variant, a round or more and no negative warm-up, got '
-                         f'{list(variants)}, {rounds} rounds, warm-up {warmup}')
-    on_cuda = torch.device(device).type == 'cuda'
+    if not calls or rounds < 1 or warmup < 0:
+        raise ValueError('compare needs a call, a round or more and no negative warm-up, got '
+                         f'{list(calls)}, {rounds} rounds, warm-up {warmup}')
 
-    def timed(call: Callable[[], object]) -> float:
-        if on_cuda:
+    def now() -> float:
+        if torch.device(device).type == 'cuda':
             torch.cuda.synchronize(device)
-        begun = time.perf_counter()
-        call()
-        if on_cuda:
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - begun
+        return time.perf_counter()
 
-    for call in variants.values():
-        for _ in range(warmup):
-            timed(call)
-    times: dict[str, list[float]] = {name: [] for name in variants}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     order = random.Random(0)
-    begun = time.perf_counter()
-    for round_ in range(rounds):
-        late = seconds is not None and time.perf_counter() - begun > seconds
-        if late and round_ >= MIN_ROUNDS:
+    for round_ in range(-warmup, rounds):
+        if round_ <= 0:
+            end = now() + seconds
+        if round_ >= MIN_ROUNDS and now() > end:
             break
-        for name in order.sample(list(variants), len(variants)):
-            times[name].append(timed(variants[name]))
-        on_round(round_ + 1)
-    reference = next(iter(times.values()))
-    return [_row(name, own, reference) for name, own in times.items()]
+        for name in order.sample(list(calls), len(calls)):
+            begun = now()
+            calls[name]()
+            times[name].append(now() - begun)
+    table = np.array(list(times.values()))[:, warmup:]
+    rows = []
+    for name, own, ratios in zip(calls, table, table / table[0]):
+        row: dict[str, Any] = dict(name=name, rounds=len(own))
+        for key, values in ('seconds', own), ('ratio', ratios):
+            low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+            row.update({key: median, f'{key}_low': low, f'{key}_high': high})
+        rows.append(row)
+    return rows
 
 
-def _row(name: str, own: Sequence[float], reference: Sequence[float]) -> Timing:
-    low, median, high = _quartiles(own)
-    ratio_low, ratio, ratio_high = _quartiles([a / b for a, b in zip(own, reference)])
-    return Timing(name, len(own), median, low, high, ratio, ratio_low, ratio_high)
+def peak_bytes(call: Callable[[], object], device: torch.device | str = 'cpu') -> int:
+    """The most bytes that tensors made by a call take at one moment.
 
-
-def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, median, high = statistics.quantiles(values, n=4, method='inclusive')
-    return low, median, high
+    On a CPU: what torch's allocator gave out and took back, as its profiler notes it, without the
+    scratch memory of libraries (oneDNN). On a CUDA device: the peak of torch's allocator.
+    """
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU],
+                                profile_memory=True) as profile:
+        call()
+    events = [event for event in profile.profiler.kineto_results.events()
+              if event.name() == '[memory]']
+    started = 'start_ns' if events and hasattr(events[0], 'start_ns') else 'start_us'  # torch 2.3
+    events.sort(key=lambda event: getattr(event, started)())
+    return int(np.cumsum([0, *(event.nbytes() for event in events)]).max())
