@@ -23,6 +23,7 @@ def pad_same(x: Tensor, kernel_size: tuple[int, ...], stride: tuple[int, ...],
 
 class SamePadded(nn.Conv2d):
     """Mixin: pads the input first. (What a dynamic mask is predicted from is padded, too.)"""
+    folds_to = nn.Conv2d  # or the class that it came from
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(pad_same(x, self.kernel_size, self.stride, self.dilation))

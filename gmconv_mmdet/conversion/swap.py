@@ -13,7 +13,7 @@ import torch.nn as nn
 from ..layers import GMConv2d, RefConv2d
 from ..layers.conv_arguments import conv_arguments
 from .find_convs import is_plain_conv, is_same_padded, spatial_convs
-from .same_padding import WITH_SAME_PADDING
+from .same_padding import WITH_SAME_PADDING, SamePadded
 
 __all__ = ['KINDS', 'become', 'check_gm_stem', 'converted', 'is_plain_conv', 'spatial_convs', 'swap']
 
@@ -50,8 +50,8 @@ def converted(conv: nn.Conv2d, kind: str = 'GMConv', trained: bool = False, **op
         layer_class = WITH_SAME_PADDING[layer_class]
     layer: GMConv2d | RefConv2d = layer_class(
         **conv_arguments(conv), device=conv.weight.device, dtype=conv.weight.dtype, **options)
-    if is_same_padded(conv):
-        layer.__dict__['folds_to'] = type(conv)
+    if isinstance(layer, SamePadded):
+        layer.folds_to = type(conv)
     layer.bias = conv.bias
     learns = conv.weight.requires_grad  # a frozen layer's mask and map are frozen with it
     if isinstance(layer, RefConv2d) and layer.convmap is not None:
@@ -95,12 +95,15 @@ def swap(module: nn.Module, names: list[str], kind: str = 'GMConv', **options: A
             RefConv, ``trained`` ...
 
     Raises:
-        ValueError: as of :func:`converted`, with the layer's name; nothing is replaced then.
+        ValueError: no convolution, or as of :func:`converted`, with the layer's name; nothing is
+            replaced then.
     """
     layers = {}
     for name in names:
         conv = module.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d), name  # what spatial_convs finds
+        if not isinstance(conv, nn.Conv2d):
+            raise ValueError(f'{name} is a {type(conv).__name__} and no convolution: give names as '
+                             'spatial_convs(module) lists them')
         try:
             layers[name] = converted(conv, kind, **options)
         except ValueError as error:

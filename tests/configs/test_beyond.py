@@ -84,8 +84,7 @@ def test_the_optimizer_spares_the_masks(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [
-    pytest.param(name, marks=pytest.mark.slow if 'dino' in name else []) for name in CONFIGS])
+@pytest.mark.parametrize('name', CONFIGS)
 def test_fine_tuning_from_the_plain_detector(name, tmp_path):
     """load_from a plain detector of 80 classes, 3 wanted: features equal, heads named in the log."""
     plain = build(Config.fromfile(f'{_mmdet_configs()}/{CONFIGS[name][0]}.py'))

@@ -1,6 +1,7 @@
 """Which convolutions a swap reaches, and that the exchange keeps what they were."""
 import copy
 
+import pytest
 import torch
 import torch.nn as nn
 from mmcv.cnn.bricks.wrappers import Conv2d as MmcvConv2d
@@ -49,3 +50,10 @@ def test_converted_copies_every_argument():
     x = torch.randn(2, 4, 9, 12, dtype=torch.float64)
     assert type(gmconv) is GMConv2d and torch.equal(gmconv(x), conv(x))
     assert torch.equal(copy.deepcopy(gmconv)(x), conv(x))
+
+
+def test_what_is_no_convolution_is_named():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    with pytest.raises(ValueError, match='1 is a ReLU and no convolution'):
+        swap(net, ['0', '1'])
+    assert type(net[0]) is nn.Conv2d

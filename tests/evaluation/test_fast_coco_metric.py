@@ -90,7 +90,7 @@ def metric_of(cls, path, annotations, detections, **kwargs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('max_dets', [
-    pytest.param((1, 10, 100), marks=pytest.mark.slow), (100, 300, 1000)])
+    (1, 10, 100), (100, 300, 1000)])
 def test_twelve_numbers_equal_pycocotools_on_coco128(coco128, max_dets):
     _, annotations = coco128
     detections = plausible_detections(annotations, np.random.default_rng(0), per_image=30)

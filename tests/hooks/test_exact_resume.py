@@ -71,10 +71,10 @@ def train_interrupted(folder, interrupts, hooks=(EXACT, ), **options):
 @pytest.mark.parametrize('options, interrupts', [
     (dict(), (6, 10)),  # epochs of 4 iterations: in the second and in the third
     # in the last iteration of each epoch, before its checkpoint
-    pytest.param(dict(), (4, 8, 12), marks=pytest.mark.slow),
+    (dict(), (4, 8, 12)),
     (dict(max_iters=9), (3, 6, 8)),
-    pytest.param(dict(workers=1), (7, ), marks=pytest.mark.slow),  # persistent
-    pytest.param(dict(max_iters=9, workers=1), (5, ), marks=[pytest.mark.slow, pytest.mark.xfail(
+    (dict(workers=1), (7, )),  # persistent
+    pytest.param(dict(max_iters=9, workers=1), (5, ), marks=[pytest.mark.xfail(
         ONEDL, strict=True, reason="OneDL's MMEngine skips samples that its loader has drawn")]),
 ], ids=['epochs', 'ends of epochs', 'iterations', 'worker', 'iterations with a worker'])
 def test_resumed_run_ends_as_the_undisturbed_one(tmp_path, options, interrupts):

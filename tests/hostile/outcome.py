@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ..processes import run_tool
+from ..processes import REPO, run_tool
 
+DEMO = REPO / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
 SECONDS = 60  # what takes longer hangs
 
 

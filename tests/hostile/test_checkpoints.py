@@ -16,11 +16,9 @@ import torch
 
 from gmconv_mmdet.pretrained import load_pretrained
 
-from ..processes import REPO
 from .files import STATE, network
-from .outcome import assert_goes_on, assert_refused, tool
+from .outcome import DEMO, assert_goes_on, assert_refused, tool
 
-DEMO = REPO / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
 CONV, SIGMA = 'layer1.0.conv1.weight', 'layer1.0.conv1.sigma'
 
 

@@ -3,10 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from ..processes import REPO
-from .outcome import assert_goes_on, assert_refused, tool
+from .outcome import DEMO, assert_goes_on, assert_refused, tool
 
-DEMO = REPO / 'configs' / 'demo' / 'faster-rcnn_r18-gm_fpn_shapes.py'
 FILES = {
     'no such file': (None, 'no config at'),
     'an empty file': ('', 'no "model"'),

@@ -9,8 +9,7 @@ import torch
 
 from .coco_data import data, whole_tool
 from .files import STATE
-from .outcome import assert_refused, tool
-from .test_configs import DEMO
+from .outcome import DEMO, assert_refused, tool
 
 # Not writable for root either, so that the cases are the same for every user.
 UNWRITABLE = Path('/proc/gmconv_mmdet')

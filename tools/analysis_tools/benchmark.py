@@ -83,7 +83,7 @@ def table(runs: list[dict[str, Any]]) -> str:
                 f'{row["seconds"] * 1e3:.1f}',
                 '1' if row is run['rows'][0] else
                 f'{row["ratio"]:.3f} ({row["ratio_low"]:.3f}-{row["ratio_high"]:.3f})',
-                *[f'{peaks[name] / 1e6:.1f}' for _ in [0] if peaks]]
+                *([f'{peaks[name] / 1e6:.1f}'] if peaks else [])]
     return '\n'.join([
         f'## {run["network"]}, batch {run["batch"]}, {run["size"][0]}x{run["size"][1]}, '
         f'{", ".join(options)} ({where})', '', *markdown_table(header, lines.values())])

@@ -3,7 +3,7 @@
 #
 #   bash tools/dev/gpu.sh DATA [OUT]     (DATA has coco128/ and cifar10_{train,test}.npz)
 #
-# Four parts; a part that has ended is not repeated, and the trainings go on where they were cut off.
+# A part that has ended is not repeated, and the trainings go on where they were cut off.
 # Results: OUT (work_dirs/gpu by default). To publish the times: copy OUT/benchmark-*.json to
 # docs/benchmarks and see `python tools/analysis_tools/benchmark.py --help`.
 set -euo pipefail

@@ -19,6 +19,8 @@ from gmconv_mmdet.deploy.trained_detector import trained_detector
 from gmconv_mmdet.files import write_json
 from gmconv_mmdet.lab.benchmark.compare import compare
 from gmconv_mmdet.lab.reproduce.history import code_version, environment
+from gmconv_mmdet.lab.reproduce.run_folder import RunFolder
+from gmconv_mmdet.lab.reproduce.variants import Variant
 
 CROP = 1e-3
 
@@ -34,9 +36,8 @@ def main() -> None:
     args = parser.parse_args()
     networks, cropped = {}, {}
     for variant in args.variants:
-        run = args.folder / f'{variant}-seed{args.seed}'
-        checkpoint = max((run / 'train').glob('epoch_*.pth'), key=lambda path: int(path.stem[6:]))
-        backbone = trained_detector(run / 'config.py', checkpoint)[1].backbone
+        run = RunFolder(args.folder, Variant(variant, Path()), args.seed)
+        backbone = trained_detector(run.config, run.newest_checkpoint()[1])[1].backbone
         networks[variant] = backbone
         if variant != 'plain':
             networks[f'{variant}, folded'] = fold_gmconv(backbone)
